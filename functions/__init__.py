@@ -1,0 +1,1 @@
+"""Entry points: what Google Cloud calls. They parse, authorise, call one action or read, and answer."""

@@ -1,0 +1,1 @@
+"""The domain layer: one package a feature, and the kernel they stand on."""

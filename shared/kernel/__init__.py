@@ -1,0 +1,1 @@
+"""What every feature stands on: configuration, endpoints, codecs, problems, tokens, stores, events."""
