@@ -45,6 +45,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     cors_origins: tuple[str, ...]
     log_level: str
     instance_id: str
+    proxy_hops: int
+    rate_limit_scale: int
 
     @property
     def is_local(self) -> bool:
@@ -139,6 +141,8 @@ def read(env: Mapping[str, str]) -> Settings:
         log_level=_one_of(
             "LOG_LEVEL", text("LOG_LEVEL", "INFO"), ("DEBUG", "INFO", "WARNING", "ERROR")
         ),
+        proxy_hops=_count("PROXY_HOPS", text("PROXY_HOPS", "0" if environment == "local" else "1"), 0, 5),
+        rate_limit_scale=_count("RATE_LIMIT_SCALE", text("RATE_LIMIT_SCALE", "1"), 1, 1_000_000),
         instance_id=text("INSTANCE_ID", "") or f"{os.uname().nodename}-{os.getpid()}",
     )
 

@@ -3,6 +3,7 @@
 Keys have a `kid`: the first of `TOKEN_KEYS` signs, all verify, so that a key is rotated by putting a new one in front.
 """
 
+import base64
 import hashlib
 import hmac
 import secrets
@@ -91,20 +92,32 @@ def _ciphers() -> dict[str, AESGCM]:
     return {kid: AESGCM(key) for kid, key in settings().cookie_keys.items()}
 
 
-def seal_cookie(token: str) -> str:
-    """The session cookie's value: the access token under AES-256-GCM, as `kid.hex`."""
+def seal(plain: bytes) -> bytes:
+    """`plain` under AES-256-GCM with the first cookie key: its kid, a zero byte, the nonce, the ciphertext."""
     kid, cipher = next(iter(_ciphers().items()))
     nonce = secrets.token_bytes(_NONCE_BYTES)
-    return f"{kid}.{(nonce + cipher.encrypt(nonce, token.encode(), kid.encode())).hex()}"
+    return kid.encode() + b"\0" + nonce + cipher.encrypt(nonce, plain, kid.encode())
+
+
+def unseal(sealed: bytes) -> bytes:
+    """What was sealed. Raises ValueError for what was not sealed by us, or under a key that is gone."""
+    kid, _, body = sealed.partition(b"\0")
+    try:
+        return _ciphers()[kid.decode()].decrypt(body[:_NONCE_BYTES], body[_NONCE_BYTES:], kid)
+    except (KeyError, UnicodeDecodeError, InvalidTag):
+        raise ValueError("not sealed by us") from None
+
+
+def seal_cookie(token: str) -> str:
+    """The session cookie's value: the access token, sealed."""
+    return base64.urlsafe_b64encode(seal(token.encode())).rstrip(b"=").decode()
 
 
 def open_cookie(value: str) -> str:
     """The access token in a session cookie. Raises Unauthorized for one not sealed by us."""
-    kid, _, body = value.partition(".")
     try:
-        sealed = bytes.fromhex(body)
-        return _ciphers()[kid].decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], kid.encode()).decode()
-    except (KeyError, ValueError, InvalidTag):
+        return unseal(base64.urlsafe_b64decode(value + "=" * (-len(value) % 4))).decode()
+    except ValueError:
         raise Unauthorized("invalid_cookie", "The session cookie is not valid.") from None
 
 

@@ -1,0 +1,75 @@
+"""The table of function targets: name → module. A module is loaded when one of its targets is first asked for.
+
+`api` serves every endpoint behind one router, `background` every event function; each other name is one of them.
+"""
+
+from importlib import import_module
+from typing import Any
+
+ENDPOINT_TARGETS = {
+    "functions.accounts": "request_signup verify_signup complete_signup login refresh_session logout get_me",
+    "functions.profiles": "get_profile follow unfollow",
+    "functions.media": "authorize_uploads",
+    "functions.posts": "create_post get_post delete_post list_user_posts",
+    "functions.feed": "get_feed",
+    "functions.notifications": "list_notifications mark_all_read",
+    "functions.live": "create_live_ticket",
+}
+EVENT_TARGETS = {
+    "functions.background.projections": "project_users project_relationships project_posts",
+    "functions.background.feeds": "fan_out_post fan_out_chunk backfill_feed",
+    "functions.background.notifications": "notify_of_follow notify_of_post",
+    "functions.background.live": "push_notification",
+    "functions.background.graph": "project_to_graph",
+    "functions.background.mail": "send_signup_mail",
+    "functions.background.media": "sweep_uploads delete_media",
+}
+
+
+def _modules(table: dict[str, str]) -> dict[str, str]:
+    return {target: module for module, targets in table.items() for target in targets.split()}
+
+
+MODULES = _modules(ENDPOINT_TARGETS) | _modules(EVENT_TARGETS)
+
+
+def __getattr__(name: str) -> Any:
+    """Make the target when functions-framework asks for it, and keep it."""
+    if name not in MODULES and name not in ("api", "background"):
+        raise AttributeError(f"there is no target {name!r}")
+    try:
+        made = _make(name)
+    except AttributeError as fault:
+        # functions-framework takes an AttributeError for a missing target, and hides what went wrong.
+        raise ImportError(f"target {name!r} can't be loaded: {fault}") from fault
+    globals()[name] = made
+    return made
+
+
+def __dir__() -> list[str]:
+    """The targets, for whoever looks for them."""
+    return [*MODULES, "api", "background"]
+
+
+def _make(name: str) -> Any:
+    from shared.kernel import log
+
+    log.setup("functions")
+    if name == "background" or name in _modules(EVENT_TARGETS):
+        return _event_target(name)
+    from shared.kernel import endpoint, serve
+
+    wanted = ENDPOINT_TARGETS if name == "api" else [MODULES[name]]
+    for module in wanted:
+        import_module(module)
+    found = endpoint.ENDPOINTS.values() if name == "api" else [endpoint.ENDPOINTS[name]]
+    return serve.target(name, found)
+
+
+def _event_target(name: str) -> Any:
+    from shared.kernel import events
+
+    for module in EVENT_TARGETS if name == "background" else [MODULES[name]]:
+        import_module(module)
+    found = list(events.REACTIONS.values()) if name == "background" else [events.REACTIONS[name]]
+    return events.as_cloud_event_function(found, name)

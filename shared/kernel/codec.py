@@ -1,0 +1,215 @@
+"""Bodies in JSON and MessagePack: decoded into one typed model, with every fault of a bad one named.
+
+Depth is checked on the bytes before JSON is parsed (deep input can crash CPython before 3.14, and msgspec has no
+limit); MessagePack goes through `msgpack`, whose unpacker doesn't recurse, then through msgspec's conversion.
+"""
+
+import re
+import types
+import typing
+from typing import Any, Final, Literal
+
+import msgpack
+import msgspec
+
+from shared.kernel.problems import FieldError, Invalid, NotAcceptable, Unreadable, UnsupportedMediaType
+
+MAX_DEPTH: Final = 32
+Format = Literal["json", "msgpack"]
+JSON_TYPE: Final = "application/json"
+MSGPACK_TYPE: Final = "application/vnd.msgpack"
+_FORMATS: Final[dict[str, Format]] = {
+    "application/json": "json",
+    "application/vnd.msgpack": "msgpack",
+    "application/msgpack": "msgpack",
+}
+_STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
+_encode_json = msgspec.json.Encoder().encode
+_encode_msgpack = msgspec.msgpack.Encoder().encode
+
+
+def format_of_body(content_type: str | None) -> Format:
+    """The format of a body. Raises UnsupportedMediaType."""
+    if content_type is None:
+        return "json"
+    media, _, parameters = content_type.partition(";")
+    found = _FORMATS.get(media.strip().lower())
+    charset = parameters.partition("charset=")[2].strip(' "').lower()
+    if found is None or charset not in ("", "utf-8", "utf8"):
+        raise UnsupportedMediaType("unsupported_media_type", f"Send {JSON_TYPE} or {MSGPACK_TYPE}.")
+    return found
+
+
+def format_of_answer(accept: str | None) -> Format:
+    """The format the client likes best. Raises NotAcceptable when it takes none of ours."""
+    if accept is None or accept == "*/*" or accept == JSON_TYPE:
+        return "json"
+    best: Format | None = None
+    best_quality = 0.0
+    for part in accept.split(","):
+        media, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        quality = 1.0
+        for parameter in parameters:
+            if parameter.startswith("q="):
+                try:
+                    quality = float(parameter[2:])
+                except ValueError:
+                    quality = 0.0
+        found: Format | None = "json" if media in ("*/*", "application/*", "") else _FORMATS.get(media)
+        if found and quality > best_quality:
+            best, best_quality = found, quality
+    if best is None:
+        raise NotAcceptable("not_acceptable", f"Answers come as {JSON_TYPE} or {MSGPACK_TYPE}.")
+    return best
+
+
+def encode(value: Any, format: Format) -> bytes:
+    """The bytes of a typed answer."""
+    return _encode_json(value) if format == "json" else _encode_msgpack(value)
+
+
+def transcode(encoded_json: bytes, format: Format) -> bytes:
+    """JSON bytes in the format asked for."""
+    return encoded_json if format == "json" else _encode_msgpack(msgspec.json.decode(encoded_json))
+
+
+def decode(body: bytes, format: Format, decoder: Any) -> Any:
+    """The body as `decoder.type`. Raises Unreadable, or Invalid with a fault for every bad field."""
+    if format == "json":
+        _check_json_depth(body)
+        # A NUL can't be stored in Postgres; it can only come in as an escape.
+        if b"\\u0000" not in body:
+            try:
+                return decoder.decode(body)
+            except msgspec.ValidationError:
+                pass
+            except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+                raise Unreadable("unreadable_body", "The body is not JSON in UTF-8.") from None
+    return convert(unpack(body, format), decoder.type)
+
+
+def unpack(body: bytes, format: Format) -> Any:
+    """The body as plain maps, lists and scalars. Raises Unreadable."""
+    try:
+        if format == "json":
+            _check_json_depth(body)
+            return msgspec.json.decode(body)
+        raw = msgpack.unpackb(body, strict_map_key=True, max_ext_len=0)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        raise Unreadable("unreadable_body", "The body is not JSON in UTF-8.") from None
+    except (ValueError, TypeError, msgpack.UnpackException, OverflowError):
+        raise Unreadable("unreadable_body", "The body is not one MessagePack value.") from None
+    _check_depth(raw)
+    return raw
+
+
+def convert(raw: Any, kind: Any, *, strict: bool = True, path: str = "") -> Any:
+    """Plain values as `kind`. Raises Invalid with a fault for every bad field."""
+    nul = list(_nul_faults(raw, path))
+    try:
+        value = msgspec.convert(raw, kind, strict=strict)
+    except (msgspec.ValidationError, RecursionError):
+        found = list(_faults(raw, kind, path, strict))
+        raise Invalid(nul + (found or [FieldError(path or "body", "invalid", "This is not valid.")])) from None
+    if nul:
+        raise Invalid(nul)
+    return value
+
+
+def _check_json_depth(body: bytes) -> None:
+    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
+        return
+    depth = 0
+    for byte in _STRINGS.sub(b"", body):
+        if byte in b"[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise _too_deep()
+        elif byte in b"]}":
+            depth -= 1
+
+
+def _check_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [
+            child
+            for parent in level
+            if isinstance(parent, (dict, list))
+            for child in (typing.cast("Any", parent.values() if isinstance(parent, dict) else parent))
+        ]
+        if not level:
+            return
+    raise _too_deep()
+
+
+def _too_deep() -> Unreadable:
+    return Unreadable("too_deep", f"The body nests deeper than {MAX_DEPTH} levels.")
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _nul_faults(value: Any, path: str) -> typing.Iterator[FieldError]:
+    if isinstance(value, str):
+        if "\x00" in value:
+            yield FieldError(path or "body", "nul_character", "A string can't hold U+0000.")
+    elif isinstance(value, dict):
+        for name, child in typing.cast("dict[str, Any]", value).items():
+            yield from _nul_faults(child, _join(path, str(name)))
+    elif isinstance(value, list):
+        for index, child in enumerate(typing.cast("list[Any]", value)):
+            yield from _nul_faults(child, f"{path}[{index}]")
+
+
+def _faults(value: Any, kind: Any, path: str, strict: bool) -> typing.Iterator[FieldError]:
+    """Every fault of `value` as a `kind`: msgspec stops at the first, so go field by field."""
+    origin = typing.get_origin(kind)
+    if origin is typing.Annotated:
+        inner = typing.get_args(kind)[0]
+        if isinstance(value, list) and typing.get_origin(inner) is list:
+            yield from _one_fault(value, kind, path, strict, shallow=True)
+            kind, origin = inner, list
+    if origin in (typing.Union, types.UnionType):
+        options = [option for option in typing.get_args(kind) if option is not type(None)]
+        if len(options) == 1 and value is not None:
+            yield from _faults(value, options[0], path, strict)
+            return
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        if not isinstance(value, dict):
+            yield FieldError(path or "body", "wrong_type", "Expected a map.")
+            return
+        yield from _struct_faults(typing.cast("dict[str, Any]", value), kind, path, strict)
+    elif origin is list and isinstance(value, list):
+        for index, child in enumerate(typing.cast("list[Any]", value)):
+            yield from _faults(child, typing.get_args(kind)[0], f"{path}[{index}]", strict)
+    else:
+        yield from _one_fault(value, kind, path, strict)
+
+
+def _struct_faults(
+    value: dict[str, Any], kind: type[msgspec.Struct], path: str, strict: bool
+) -> typing.Iterator[FieldError]:
+    known = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    for name, field in known.items():
+        if name in value:
+            yield from _faults(value[name], field.type, _join(path, name), strict)
+        elif field.required:
+            yield FieldError(_join(path, name), "missing", "This field is required.")
+    for name in value:
+        if name not in known:
+            yield FieldError(_join(path, str(name)), "unknown_field", "There is no such field.")
+
+
+def _one_fault(
+    value: Any, kind: Any, path: str, strict: bool, *, shallow: bool = False
+) -> typing.Iterator[FieldError]:
+    try:
+        msgspec.convert(value, kind, strict=strict)
+    except (msgspec.ValidationError, RecursionError) as fault:
+        detail, _, place = str(fault).partition(" - at `$")
+        if shallow and place:
+            return
+        code = "wrong_type" if detail.startswith("Expected") and ", got" in detail else "invalid"
+        yield FieldError(path or "body", code, detail.rstrip(".") + ".")

@@ -1,0 +1,101 @@
+"""Idempotency keys: the same key, caller and body within 24 h replays the first answer and does nothing twice.
+
+Source: the IETF draft "The Idempotency-Key HTTP Header Field". Answers are kept sealed: some carry tokens.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from shared.kernel import clock, db, http, tokens
+from shared.kernel.problems import Conflict, Invalid
+
+KEPT_MS: Final = 24 * 3600 * 1000
+# A request that died while it ran holds its key no longer than any request can run.
+RUNNING_MS: Final = 60_000
+_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
+
+
+class _Kept(msgspec.Struct):
+    status: int
+    body: bytes
+    fields: list[tuple[bytes, bytes]]
+
+
+class _Row(msgspec.Struct, frozen=True):
+    fingerprint: bytes
+    answer: bytes | None
+    mine: bool
+
+
+# Takes the key, or one whose time is up, or one whose run died; otherwise shows who has it.
+_TAKE = db.Statement(
+    """INSERT INTO idempotency_keys AS k (scope, key, fingerprint, started_at, expires_at)
+       VALUES (:scope, :key, :fingerprint, :now, :expires)
+       ON CONFLICT (scope, key) DO UPDATE SET
+         fingerprint = CASE WHEN k.expires_at <= :now THEN excluded.fingerprint ELSE k.fingerprint END,
+         answer = CASE WHEN k.expires_at <= :now THEN NULL ELSE k.answer END,
+         started_at = CASE WHEN k.expires_at <= :now
+                             OR (k.answer IS NULL AND k.started_at <= :stale AND k.fingerprint = excluded.fingerprint)
+                           THEN excluded.started_at ELSE k.started_at END,
+         expires_at = CASE WHEN k.expires_at <= :now THEN excluded.expires_at ELSE k.expires_at END,
+         takes = k.takes + 1
+       RETURNING fingerprint, answer, (takes = 0 OR (answer IS NULL AND started_at = :now)) AS mine""",
+    _Row,
+)
+_KEEP = db.Statement("UPDATE idempotency_keys SET answer = :answer WHERE scope = :scope AND key = :key")
+_DROP = db.Statement("DELETE FROM idempotency_keys WHERE scope = :scope AND key = :key")
+
+
+def once(scope: str, key: str, name: str, body: bytes, call: Callable[[], http.Answer]) -> http.Answer:
+    """The answer of `call`, or its replay. Raises Conflict while the first still runs, Invalid for another body."""
+    if not _KEY.fullmatch(key):
+        raise Invalid.field("Idempotency-Key", "malformed", "A key is 1 to 255 visible ASCII characters.")
+    fingerprint = hashlib.sha256(name.encode() + b"\0" + body).digest()
+    now = clock.now_ms()
+    with db.connection() as conn:
+        row = _TAKE.one(
+            conn,
+            scope=scope,
+            key=key,
+            fingerprint=fingerprint,
+            now=now,
+            expires=now + KEPT_MS,
+            stale=now - RUNNING_MS,
+        )
+    if bytes(row.fingerprint) != fingerprint:
+        raise Invalid.field("Idempotency-Key", "reused", "This key was used for another request.")
+    if row.answer is not None:
+        return _replay(bytes(row.answer))
+    if not row.mine:
+        raise Conflict("still_running", "The first request under this key is still running.")
+    return _run(scope, key, call)
+
+
+def _run(scope: str, key: str, call: Callable[[], http.Answer]) -> http.Answer:
+    try:
+        answer = call()
+    except BaseException:
+        # A refusal or a fault changed nothing: asked again it may come out better. Only what was done is remembered.
+        _forget(scope, key)
+        raise
+    kept = msgspec.msgpack.encode(_Kept(answer.status, answer.body, answer.fields))
+    with db.connection() as conn:
+        _KEEP.run(conn, scope=scope, key=key, answer=tokens.seal(kept))
+    return answer
+
+
+def _forget(scope: str, key: str) -> None:
+    with db.connection() as conn:
+        _DROP.run(conn, scope=scope, key=key)
+
+
+def _replay(sealed: bytes) -> http.Answer:
+    kept = msgspec.msgpack.decode(tokens.unseal(sealed), type=_Kept)
+    answer = http.Answer(kept.status, kept.body, None)
+    answer.fields = list(kept.fields)
+    answer.set("idempotent-replayed", "true")
+    return answer

@@ -1,0 +1,45 @@
+"""Pages of lists: the query that asks for one, its cursor, its answer."""
+
+import base64
+from typing import Annotated, Generic, TypeVar
+
+import msgspec
+
+from shared.kernel import ids
+from shared.kernel.problems import Invalid
+
+T = TypeVar("T")
+
+
+class PageQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which page of a list: at most `limit` items, after `cursor` (from the page before)."""
+
+    limit: Annotated[int, msgspec.Meta(ge=1, le=100)] = 20
+    cursor: str | None = None
+
+    def before(self, kind: str) -> int | None:
+        """The position in the cursor: items older than this id come next. None is the start.
+
+        `kind` is the list's own letter, so that a cursor of one list is refused by another.
+        """
+        if self.cursor is None:
+            return None
+        try:
+            raw = base64.urlsafe_b64decode(self.cursor + "=" * (-len(self.cursor) % 4)).decode("ascii")
+            if raw[:1] != kind:
+                raise ValueError
+            return ids.decode(raw[1:])
+        except (ValueError, UnicodeError):
+            raise Invalid.field("cursor", "malformed", "This is not a cursor of this list.") from None
+
+
+class Page(msgspec.Struct, Generic[T], frozen=True):
+    """One page of a list. `next_cursor` is null on the last."""
+
+    items: list[T]
+    next_cursor: str | None
+
+
+def cursor(kind: str, position: int) -> str:
+    """The opaque cursor for what comes after the item at `position`."""
+    return base64.urlsafe_b64encode(f"{kind}{ids.encode(position)}".encode()).rstrip(b"=").decode()

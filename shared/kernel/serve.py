@@ -1,0 +1,217 @@
+"""From a request to its answer: who asks, what they send, one call of the endpoint, the bytes back.
+
+The framework calls the function that `target` makes. Whatever goes wrong leaves as a problem document.
+"""
+
+import asyncio
+import contextvars
+import hashlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import Any
+from urllib.parse import parse_qsl
+
+from shared.kernel import codec, guard, health, http, idempotency, ledger, log, sessions, tokens
+from shared.kernel.config import settings
+from shared.kernel.endpoint import Caller, Encoded, Endpoint, WithCookie, read_path_parameter
+from shared.kernel.problems import FieldError, InternalError, Invalid, Problem, Unauthorized
+from shared.kernel.router import Router
+
+_log = logging.getLogger("requests")
+
+
+def target(name: str, endpoints: Iterable[Endpoint]) -> Callable[[Any], Awaitable[http.Answer]]:
+    """The function that functions-framework calls for `endpoints`, named `name`."""
+    router = Router(endpoints)
+
+    async def serve(request: Any) -> http.Answer:
+        return await _Exchange(http.Request(request.scope, request.receive), router).answer()
+
+    serve.__name__ = serve.__qualname__ = name
+    return serve
+
+
+class _Exchange:
+    """One request and what becomes of it."""
+
+    def __init__(self, request: http.Request, router: Router):
+        self.request = request
+        self.router = router
+        self.format: codec.Format = "json"
+        self.endpoint: Endpoint | None = None
+        self.user_id: int | None = None
+        self.guard: guard.Guard | None = None
+        self.request_id = request.request_id()
+
+    async def answer(self) -> http.Answer:
+        started = time.perf_counter()
+        trips = ledger.open_ledger()
+        trace = self.request.trace()
+        log.trace_id.set(trace)
+        try:
+            answer = await self._respond()
+        except Problem as problem:
+            answer = self._problem(problem)
+        except Exception:
+            logging.getLogger("crash").exception("request failed", extra={"request_id": self.request_id})
+            answer = self._problem(InternalError())
+        self._finish(answer, trips, time.perf_counter() - started)
+        return answer
+
+    async def _respond(self) -> http.Answer:
+        request = self.request
+        if request.method == "OPTIONS":
+            return self._options()
+        if request.path in health.PATHS and request.method in ("GET", "HEAD"):
+            return await health.answer(request.path)
+        self.format = codec.format_of_answer(request.field(b"accept"))
+        endpoint, texts = self.router.match(request.method, request.path)
+        self.endpoint = endpoint
+        arguments: dict[str, Any] = {
+            name: read_path_parameter(endpoint.path_parameters[name], text) for name, text in texts.items()
+        }
+        self._authorise(endpoint, arguments)
+        body = await self._read_input(endpoint, arguments)
+        if endpoint.is_async:
+            result = await endpoint.function(**arguments)
+            await self._ask_guard()
+            return self._success(endpoint, result)
+        await self._ask_guard()
+        key = request.field(b"idempotency-key") if endpoint.method == "POST" else None
+        call = partial(self._call, endpoint, arguments)
+        if key is not None:
+            call = partial(idempotency.once, self._scope(), key, endpoint.name, body, call)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(None, contextvars.copy_context().run, call)
+
+    def _call(self, endpoint: Endpoint, arguments: dict[str, Any]) -> http.Answer:
+        return self._success(endpoint, endpoint.function(**arguments))
+
+    def _scope(self) -> str:
+        return f"user:{self.user_id}" if self.user_id else f"address:{self.request.client().address}"
+
+    def _authorise(self, endpoint: Endpoint, arguments: dict[str, Any]) -> None:
+        caller: Caller | None = None
+        # Sessions don't matter to an endpoint that is open to all: a stale cookie must not stop a login.
+        if endpoint.auth != "public":
+            token, by_cookie = self.request.credentials()
+            if token is not None:
+                claims = tokens.verify_access(token)
+                caller = Caller(claims.user_id, claims.session_id)
+                self.user_id = caller.user_id
+                if by_cookie and self.request.method in http.UNSAFE:
+                    self.request.check_same_origin()
+            arguments[endpoint.auth] = caller
+        if caller is None and endpoint.auth == "caller":
+            raise Unauthorized
+        client = self.request.client() if caller is None or endpoint.takes_client else None
+        if endpoint.takes_client:
+            arguments["client"] = client
+        subject = str(caller.user_id) if caller else client.address if client else ""
+        self.guard = guard.Guard(endpoint.limit, subject, caller.session_id if caller else None, sessions.is_live)
+        guard.current.set(self.guard)
+
+    async def _ask_guard(self) -> None:
+        if self.guard is not None and not self.guard.asked:
+            await self.guard.ask()
+
+    async def _read_input(self, endpoint: Endpoint, arguments: dict[str, Any]) -> bytes:
+        errors: list[FieldError] = []
+        if endpoint.query is not None:
+            try:
+                arguments["query"] = self._read_query(endpoint.query)
+            except Invalid as invalid:
+                errors += invalid.errors or []
+        elif self.request.query:
+            names = {name for name, _ in parse_qsl(self.request.query.decode("latin-1"), keep_blank_values=True)}
+            errors += [FieldError(name, "unknown_field", "There is no such parameter.") for name in sorted(names)]
+        body = b""
+        if endpoint.json_decoder is not None:
+            body = await self.request.body()
+            format = codec.format_of_body(self.request.field(b"content-type"))
+            try:
+                arguments["body"] = codec.decode(body, format, endpoint.json_decoder)
+            except Invalid as invalid:
+                errors += invalid.errors or []
+        if errors:
+            raise Invalid(errors)
+        return body
+
+    def _read_query(self, kind: Any) -> Any:
+        pairs = parse_qsl(self.request.query.decode("latin-1"), keep_blank_values=True) if self.request.query else []
+        values = dict(pairs)
+        if len(values) != len(pairs):
+            twice = sorted({name for name, _ in pairs if sum(n == name for n, _ in pairs) > 1})
+            raise Invalid([FieldError(name, "repeated", "This parameter can be given once.") for name in twice])
+        return codec.convert(values, kind, strict=False)
+
+    def _success(self, endpoint: Endpoint, result: Any) -> http.Answer:
+        cookie: str | None = None
+        if isinstance(result, WithCookie):
+            cookie = http.cookie_header(result.token, result.max_age)
+            result = result.answer
+        if endpoint.status == 204:
+            answer = http.Answer(204, b"", None)
+        else:
+            body = codec.transcode(result.json, self.format) if isinstance(result, Encoded) else codec.encode(result, self.format)
+            answer = http.Answer(endpoint.status, body, codec.JSON_TYPE if self.format == "json" else codec.MSGPACK_TYPE)
+            if endpoint.method == "GET" and endpoint.page_of is None:
+                answer = self._conditional(answer)
+        if cookie is not None:
+            answer.set("set-cookie", cookie)
+        return answer
+
+    def _conditional(self, answer: http.Answer) -> http.Answer:
+        etag = f'"{hashlib.blake2b(answer.body, digest_size=12).hexdigest()}"'
+        wanted = self.request.field(b"if-none-match")
+        if wanted is not None and (wanted.strip() == "*" or etag in {w.strip().removeprefix("W/") for w in wanted.split(",")}):
+            answer = http.Answer(304, b"", None)
+        answer.set("etag", etag)
+        return answer
+
+    def _problem(self, problem: Problem) -> http.Answer:
+        body = codec.encode(problem.document(self.request_id), self.format)
+        kind = "application/problem+json" if self.format == "json" else codec.MSGPACK_TYPE
+        answer = http.Answer(problem.status, body, kind)
+        for name, value in problem.headers.items():
+            answer.set(name, value)
+        return answer
+
+    def _options(self) -> http.Answer:
+        methods = ", ".join(self.router.methods(self.request.path))
+        answer = http.Answer(204, b"", None)
+        answer.set("allow", methods)
+        if self.request.field(b"access-control-request-method"):
+            answer.set("access-control-allow-methods", methods)
+            answer.set("access-control-allow-headers", "Authorization, Content-Type, Idempotency-Key, If-None-Match, X-Request-Id")
+            answer.set("access-control-max-age", "7200")
+        return answer
+
+    def _finish(self, answer: http.Answer, trips: ledger.Ledger, seconds: float) -> None:
+        request = self.request
+        answer.set("x-request-id", self.request_id)
+        answer.set("vary", "Accept, Origin, Authorization, Cookie")
+        origin = request.field(b"origin")
+        if origin is not None and http.origin_allowed(origin):
+            answer.set("access-control-allow-origin", origin)
+            answer.set("access-control-allow-credentials", "true")
+            answer.set("access-control-expose-headers", "ETag, Idempotent-Replayed, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id")
+        if self.guard is not None and self.guard.fields is not None:
+            answer.set("ratelimit", self.guard.fields[0])
+            answer.set("ratelimit-policy", self.guard.fields[1])
+        if settings().is_local:
+            answer.set("server-timing", ledger.server_timing(trips) or "total")
+        log.request(
+            target=self.endpoint.name if self.endpoint else None,
+            request_id=self.request_id,
+            user=self.user_id,
+            method=request.method,
+            path=request.path,
+            status=answer.status,
+            seconds=seconds,
+            bytes_out=len(answer.body),
+            ledger=trips,
+        )
+
