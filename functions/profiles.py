@@ -1,0 +1,31 @@
+"""Profiles and who follows whom."""
+
+from shared.kernel import db, guard
+from shared.kernel.endpoint import Caller, Username, endpoint
+from shared.profiles import actions, reads
+from shared.profiles.model import Me, Profile
+
+
+@endpoint("GET /v1/me")
+async def get_me(caller: Caller) -> Me:
+    """Your own profile, with what waits to be read."""
+    await guard.first()
+    return await db.in_thread(reads.me, caller)
+
+
+@endpoint("GET /v1/users/{username}")
+async def get_profile(viewer: Caller | None, username: Username) -> Profile:
+    """A user's profile. 404 if there is none, or one of you has blocked the other."""
+    return await reads.profile(viewer, username)
+
+
+@endpoint("PUT /v1/users/{username}/follow")
+def follow(caller: Caller, username: Username) -> Profile:
+    """Follow a user. Their posts show in your feed, older ones too. 422 for yourself."""
+    return actions.follow(caller, username)
+
+
+@endpoint("DELETE /v1/users/{username}/follow")
+def unfollow(caller: Caller, username: Username) -> Profile:
+    """Stop following a user. Their posts leave your feed."""
+    return actions.unfollow(caller, username)

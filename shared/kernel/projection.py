@@ -1,0 +1,48 @@
+"""Projections in Redis converge: a value carries the version of its row, and only a newer one takes its place.
+
+A value is 16 digits of version, then the body. An empty body is a tombstone: what it stood for is gone, and an older
+fill that comes late can't bring it back.
+"""
+
+from typing import Final
+
+from shared.kernel.cache import Command, Script
+
+VERSION_DIGITS: Final = 16
+KEPT_SECONDS: Final = 24 * 3600
+
+_PUT: Final = Script("""
+if redis.call('GETRANGE', KEYS[1], 0, 15) <= ARGV[1] then
+  redis.call('SET', KEYS[1], ARGV[1] .. ARGV[2], 'EX', ARGV[3])
+  return 1
+end
+return 0
+""")
+# A map of versioned values; its fields are set one by one, each only by a newer one.
+_PUT_FIELDS: Final = Script("""
+for i = 2, #ARGV, 3 do
+  local old = redis.call('HGET', KEYS[1], ARGV[i])
+  if not old or string.sub(old, 1, 16) <= ARGV[i + 1] then
+    redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1] .. ARGV[i + 2])
+  end
+end
+redis.call('EXPIRE', KEYS[1], ARGV[1])
+""")
+
+
+def put(key: str, version: int, body: bytes, ttl_seconds: int = KEPT_SECONDS) -> Command:
+    """The command that sets `key`, unless something newer is there."""
+    return _PUT.command([key], [f"{version:016d}", body, ttl_seconds])
+
+
+def put_fields(key: str, fields: list[tuple[str, int, bytes]], ttl_seconds: int = KEPT_SECONDS) -> Command:
+    """The command that sets fields (name, version, body) of the map at `key`, each unless something newer is there."""
+    arguments: list[str | bytes | int] = [ttl_seconds]
+    for name, version, body in fields:
+        arguments += [name, f"{version:016d}", body]
+    return _PUT_FIELDS.command([key], arguments)
+
+
+def body_of(reply: bytes | None) -> bytes | None:
+    """The body of a value as read: None for a miss, empty for a tombstone."""
+    return None if reply is None else reply[VERSION_DIGITS:]

@@ -1,0 +1,1 @@
+"""Uploads: authorised, attached, swept."""

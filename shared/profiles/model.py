@@ -1,0 +1,84 @@
+"""Profiles: their types and events."""
+
+import msgspec
+
+from shared.kernel.events import Event
+
+
+class Picture(msgspec.Struct, frozen=True):
+    """A profile picture's URLs, by size."""
+
+    small: str
+    medium: str
+    large: str
+
+
+class UserCard(msgspec.Struct, frozen=True):
+    """The short card of a user, the same everywhere."""
+
+    username: str
+    name: str
+    picture: Picture | None
+
+
+class ProfileCounts(msgspec.Struct, frozen=True):
+    """How many posts, followers, and users followed."""
+
+    posts: int
+    followers: int
+    following: int
+
+
+class ProfileViewer(msgspec.Struct, frozen=True):
+    """How the one who looks stands to the profile's owner."""
+
+    following: bool
+    followed_by: bool
+    blocking: bool
+    muting: bool
+
+
+class Profile(msgspec.Struct, frozen=True):
+    """A profile as others see it. `viewer` is null for visitors."""
+
+    user: UserCard
+    bio: str
+    links: list[str]
+    counts: ProfileCounts
+    viewer: ProfileViewer | None
+
+
+class Unread(msgspec.Struct, frozen=True):
+    """What waits to be read."""
+
+    notifications: int
+    chats: int
+
+
+class Me(msgspec.Struct, frozen=True):
+    """One's own profile. `birthday` is YYYY-MM-DD."""
+
+    user: UserCard
+    email: str
+    bio: str
+    birthday: str | None
+    links: list[str]
+    created_at: int
+    counts: ProfileCounts
+    unread: Unread
+    settings: dict[str, bool]
+
+
+class UserChanged(Event, frozen=True):
+    """A user signed up, or their profile, counts or state changed."""
+
+    user_id: int
+
+
+class FollowChanged(Event, frozen=True):
+    """A follow was made (`follow_id` is its id) or undone (null). `version` is that of the relationship."""
+
+    follower_id: int
+    followee_id: int
+    follow_id: int | None
+    version: int

@@ -1,0 +1,78 @@
+"""Users in Redis: `card:{id}` the short card, `profile:{id}` the rest that others see, `username:{name}` the id.
+
+`rows` makes the commands for users as read from Postgres: for the writer's own projection, for a background function,
+for a miss, and for a rebuild. A user who is gone leaves tombstones.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from shared.kernel import cache, db, ids
+from shared.kernel.projection import KEPT_SECONDS, put
+from shared.profiles import store
+from shared.profiles.model import Picture, ProfileCounts, UserCard
+
+
+class Rest(msgspec.Struct, frozen=True):
+    """What a profile has beyond the card."""
+
+    bio: str
+    links: list[str]
+    counts: ProfileCounts
+
+
+def card_key(user_id: int) -> str:
+    """Where the short card is."""
+    return f"card:{ids.encode(user_id)}"
+
+
+def profile_key(user_id: int) -> str:
+    """Where the rest of the profile is."""
+    return f"profile:{ids.encode(user_id)}"
+
+
+def username_key(username: str) -> str:
+    """Where the id behind a username is."""
+    return f"username:{username}"
+
+
+def card_of(row: store.UserRow, picture_url: Any) -> UserCard:
+    """The short card of a row; `picture_url` makes an object's URL."""
+    picture = row.picture and Picture(**{size: picture_url(name) for size, name in row.picture.items()})
+    return UserCard(row.username, row.name, picture or None)
+
+
+def encoded_card(row: store.UserRow) -> bytes:
+    """The short card as JSON; empty for a user who is gone."""
+    from shared.kernel import storage
+
+    return msgspec.json.encode(card_of(row, storage.public_url)) if row.state == "active" else b""
+
+
+def rest_of(row: store.UserRow) -> Rest:
+    """What a profile has beyond the card."""
+    return Rest(row.bio, row.links, ProfileCounts(row.post_count, row.follower_count, row.following_count))
+
+
+def rows(users: Iterable[store.UserRow]) -> list[cache.Command]:
+    """The commands that project users."""
+    commands: list[cache.Command] = []
+    for row in users:
+        gone = row.state != "active"
+        commands.append(put(card_key(row.id), row.version, encoded_card(row)))
+        commands.append(put(profile_key(row.id), row.version, b"" if gone else msgspec.json.encode(rest_of(row))))
+        commands.append(("SET", username_key(row.username), ids.encode(row.id), "EX", KEPT_SECONDS))
+    return commands
+
+
+def load(user_ids: Iterable[int]) -> list[store.UserRow]:
+    """The users of Postgres, gone ones too."""
+    with db.connection() as conn:
+        return store.USERS.all(conn, ids=list(user_ids))
+
+
+def project(user_ids: Iterable[int]) -> None:
+    """Bring users in Redis up to date. Raises CacheUnavailable, DatabaseUnavailable."""
+    cache.run_sync(*rows(load(user_ids)))

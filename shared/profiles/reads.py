@@ -1,0 +1,157 @@
+"""Cards and profiles: Redis first, Postgres behind it."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from shared.kernel import cache, db, guard, ids
+from shared.kernel.endpoint import Caller, Username
+from shared.kernel.problems import NotFound
+from shared.kernel.projection import body_of
+from shared.notifications import reads as notifications
+from shared.profiles import projection, store
+from shared.profiles.model import Me, Profile, ProfileCounts, ProfileViewer, Unread, UserCard
+from shared.visibility import reads as visibility
+from shared.visibility.model import Relation, may_see
+
+
+class Card(msgspec.Struct, frozen=True):
+    """A user's short card, encoded as JSON."""
+
+    user_id: int
+    json: bytes
+
+
+def ask_cards(user_ids: Sequence[int]) -> cache.Command:
+    """The command for `take_cards`; `user_ids` may not be empty."""
+    return ("MGET", *[projection.card_key(user_id) for user_id in user_ids])
+
+
+async def take_cards(user_ids: Sequence[int], reply: Sequence[bytes | None]) -> dict[int, Card]:
+    """The cards in the reply to `ask_cards`; misses from Postgres in one query. Who is gone is left out."""
+    bodies = dict(zip(user_ids, map(body_of, reply), strict=True))
+    missing = [user_id for user_id, body in bodies.items() if body is None]
+    if missing:
+        bodies.update(await _fill(missing))
+    return {user_id: Card(user_id, body) for user_id, body in bodies.items() if body}
+
+
+async def cards(user_ids: Sequence[int]) -> dict[int, Card]:
+    """The cards of users, in a trip of their own."""
+    if not user_ids:
+        return {}
+    try:
+        (reply,) = await cache.run(ask_cards(user_ids))
+    except cache.CacheUnavailable:
+        reply = [None] * len(user_ids)
+    return await take_cards(user_ids, reply)
+
+
+def load_cards_sync(user_ids: Iterable[int]) -> dict[int, Card]:
+    """The cards of Postgres, for background functions."""
+    encoded = {row.id: projection.encoded_card(row) for row in projection.load(user_ids)}
+    return {user_id: Card(user_id, body) for user_id, body in encoded.items() if body}
+
+
+async def _fill(user_ids: list[int]) -> dict[int, bytes]:
+    found = await _load(user_ids)
+    return {row.id: projection.encoded_card(row) for row in found}
+
+
+async def _load(user_ids: list[int]) -> list[store.UserRow]:
+    found = await db.in_thread(projection.load, user_ids)
+    try:
+        await cache.run(*projection.rows(found))
+    except cache.CacheUnavailable:
+        pass  # the answer is at hand; a later read fills the cache
+    return found
+
+
+async def resolve(username: Username) -> int:
+    """The id behind a username, in the request's first trip. Raises NotFound."""
+    try:
+        (found,) = await guard.first(("GET", projection.username_key(username)))
+    except cache.CacheUnavailable:
+        found = None
+    if found is not None:
+        return ids.decode(found.decode())
+    row = await db.in_thread(_by_username, username)
+    if row is None:
+        raise NotFound("user_not_found")
+    await _load([row.id])
+    return row.id
+
+
+def _by_username(username: str) -> store.IdRow | None:
+    with db.connection() as conn:
+        return store.BY_USERNAME.maybe(conn, username=username)
+
+
+async def profile(viewer: Caller | None, username: Username) -> Profile:
+    """The profile of `username` as `viewer` may see it. Raises NotFound."""
+    user_id = await resolve(username)
+    return await profile_of(viewer, user_id)
+
+
+async def profile_of(viewer: Caller | None, user_id: int) -> Profile:
+    """The profile of a user as `viewer` may see it, in one trip. Raises NotFound."""
+    keys = ("MGET", projection.card_key(user_id), projection.profile_key(user_id))
+    viewers = [] if viewer is None else [visibility.ask(viewer.user_id, [user_id]), visibility.ask(user_id, [viewer.user_id])]
+    try:
+        replies = await cache.run(keys, *viewers)
+    except cache.CacheUnavailable:
+        replies = [[None, None], *([[None]] * len(viewers))]
+    card, rest = map(body_of, replies[0])
+    if card is None or rest is None:
+        rows = await _load([user_id])
+        if not rows or rows[0].state != "active":
+            raise NotFound("user_not_found")
+        card, rest = projection.encoded_card(rows[0]), msgspec.json.encode(projection.rest_of(rows[0]))
+    if not card or not rest:
+        raise NotFound("user_not_found")
+    seen: ProfileViewer | None = None
+    if viewer is not None:
+        seen = await _viewer(viewer.user_id, user_id, replies[1], replies[2])
+    more = msgspec.json.decode(rest, type=projection.Rest)
+    return Profile(msgspec.json.decode(card, type=UserCard), more.bio, more.links, more.counts, seen)
+
+
+async def _viewer(viewer_id: int, user_id: int, ours: Any, theirs: Any) -> ProfileViewer:
+    if viewer_id == user_id:
+        return ProfileViewer(following=False, followed_by=False, blocking=False, muting=False)
+    mine, other = await asyncio.gather(
+        visibility.take(viewer_id, [user_id], ours), visibility.take(user_id, [viewer_id], theirs)
+    )
+    relation = mine[user_id]
+    if not may_see(relation):
+        raise NotFound("user_not_found")
+    return viewer_flags(relation, followed_by=other[viewer_id].following)
+
+
+def viewer_flags(relation: Relation, *, followed_by: bool) -> ProfileViewer:
+    """How a viewer stands to a profile's owner."""
+    return ProfileViewer(relation.following, followed_by, relation.blocking, relation.muting)
+
+
+def me(caller: Caller) -> Me:
+    """The caller's own profile, of Postgres: it has what is not cached (e-mail, birthday). Raises NotFound."""
+    with db.connection() as conn:
+        rows = store.USERS.all(conn, ids=[caller.user_id])
+        own = store.OWN.maybe(conn, id=caller.user_id)
+    if not rows or own is None or rows[0].state != "active":
+        raise NotFound("user_not_found")
+    row = rows[0]
+    card = msgspec.json.decode(projection.encoded_card(row), type=UserCard)
+    return Me(
+        user=card,
+        email=own.email,
+        bio=row.bio,
+        birthday=own.birthday.isoformat() if own.birthday else None,
+        links=row.links,
+        created_at=own.created_at,
+        counts=ProfileCounts(row.post_count, row.follower_count, row.following_count),
+        unread=Unread(notifications=notifications.unread_count(caller.user_id), chats=0),
+        settings={},
+    )

@@ -1,0 +1,133 @@
+"""The SQL of profiles."""
+
+from datetime import date
+from typing import Any
+
+import msgspec
+
+from shared.kernel import db
+
+
+class UserRow(msgspec.Struct, frozen=True):
+    """What others see of a user, and the version of it."""
+
+    id: int
+    username: str
+    name: str
+    bio: str
+    links: list[str]
+    picture: dict[str, Any] | None
+    state: str
+    post_count: int
+    follower_count: int
+    following_count: int
+    version: int
+
+
+class OwnRow(msgspec.Struct, frozen=True):
+    """What only the owner sees, read together with the row."""
+
+    email: str
+    birthday: date | None
+    created_at: int
+
+
+class IdRow(msgspec.Struct, frozen=True):
+    """The id of a user."""
+
+    id: int
+
+
+class FollowRow(msgspec.Struct, frozen=True):
+    """A relationship after a change of it, and both users."""
+
+    followee_id: int
+    visible: bool
+    following: bool
+    followed_by: bool
+    muting: bool
+    version: int
+    users: list[UserRow]
+
+
+_COLUMNS = "id, username, name, bio, links, picture, state, post_count, follower_count, following_count, version"
+
+USERS = db.Statement(f"SELECT {_COLUMNS} FROM users WHERE id = ANY(CAST(:ids AS bigint[]))", UserRow)
+OWN = db.Statement("SELECT email, birthday, created_at FROM users WHERE id = :id", OwnRow)
+BY_USERNAME = db.Statement("SELECT id FROM users WHERE username = :username AND state = 'active'", IdRow)
+BY_USERNAMES = db.Statement(
+    "SELECT id, username FROM users WHERE username = ANY(CAST(:usernames AS text[])) AND state = 'active'",
+)
+ALL_IDS = db.Statement("SELECT id FROM users WHERE id > :after ORDER BY id LIMIT :limit", IdRow)
+# One page of followers, oldest follow first: fan-out goes through them in chunks, each an index range.
+FOLLOWERS_AFTER = db.Statement(
+    """SELECT user_id, follow_id FROM relationships
+        WHERE other_id = :user_id AND follow_id > :after ORDER BY follow_id LIMIT :limit"""
+)
+
+# One statement, one round trip: the row, both counts, the events, and all that the answer shows. Both users are locked
+# in the order of their ids, so that two who follow each other at once don't deadlock. Across a block, or with one who
+# is gone, nothing is changed.
+_CHANGE_FOLLOW = """
+WITH target AS MATERIALIZED (
+  SELECT u.id, u.state = 'active' AND NOT EXISTS (
+           SELECT FROM relationships b WHERE b.blocked_at IS NOT NULL
+              AND ((b.user_id = u.id AND b.other_id = :user_id) OR (b.user_id = :user_id AND b.other_id = u.id))
+         ) AS visible
+    FROM users u WHERE u.username = :username AND u.id <> :user_id
+), locked AS MATERIALIZED (
+  SELECT users.id FROM users, target WHERE users.id IN (:user_id, target.id) AND target.visible
+   ORDER BY users.id FOR NO KEY UPDATE OF users
+), gate AS MATERIALIZED (
+  SELECT count(*) = 2 AS open FROM locked
+), change AS (
+  {change}
+  RETURNING r.other_id, r.follow_id, r.blocked_at, r.muted_at, r.version
+), counts AS (
+  UPDATE users SET version = users.version + 1,
+         following_count = following_count + CASE WHEN users.id = :user_id THEN {step} ELSE 0 END,
+         follower_count = follower_count + CASE WHEN users.id = :user_id THEN 0 ELSE {step} END
+    FROM change WHERE users.id IN (:user_id, change.other_id)
+  RETURNING {columns}
+), told AS (
+  INSERT INTO outbox (topic, payload, trace, created_at)
+  SELECT e.topic, convert_to(CAST(e.payload AS text), 'UTF8'), :trace, :now FROM change,
+    LATERAL (VALUES
+      ('follow_changed', json_build_object('follower_id', CAST(:user_id AS bigint), 'followee_id', change.other_id,
+                                           'follow_id', change.follow_id, 'version', change.version)),
+      ('user_changed', json_build_object('user_id', CAST(:user_id AS bigint))),
+      ('user_changed', json_build_object('user_id', change.other_id))
+    ) AS e (topic, payload)
+), seen AS (
+  SELECT {columns} FROM users WHERE NOT EXISTS (SELECT FROM change)
+     AND id IN (SELECT :user_id UNION ALL SELECT id FROM target)
+  UNION ALL SELECT {columns} FROM counts
+)
+SELECT target.id, target.visible,
+       CASE WHEN change.other_id IS NULL THEN r.follow_id ELSE change.follow_id END IS NOT NULL,
+       EXISTS (SELECT FROM relationships f
+                WHERE f.user_id = target.id AND f.other_id = :user_id AND f.follow_id IS NOT NULL),
+       r.muted_at IS NOT NULL, coalesce(change.version, r.version, 0),
+       (SELECT json_agg(seen) FROM seen)
+  FROM target LEFT JOIN change ON true LEFT JOIN relationships r ON r.user_id = :user_id AND r.other_id = target.id
+"""
+FOLLOW = db.Statement(
+    _CHANGE_FOLLOW.format(
+        columns=_COLUMNS,
+        step="1",
+        change="""INSERT INTO relationships AS r (user_id, other_id, follow_id)
+  SELECT :user_id, target.id, :follow_id FROM target, gate WHERE gate.open
+  ON CONFLICT (user_id, other_id) DO UPDATE SET follow_id = excluded.follow_id, version = r.version + 1
+    WHERE r.follow_id IS NULL""",
+    ),
+    FollowRow,
+)
+UNFOLLOW = db.Statement(
+    _CHANGE_FOLLOW.format(
+        columns=_COLUMNS,
+        step="-1",
+        change="""UPDATE relationships r SET follow_id = NULL, version = r.version + 1 FROM target, gate
+   WHERE r.user_id = :user_id AND r.other_id = target.id AND r.follow_id IS NOT NULL AND gate.open""",
+    ),
+    FollowRow,
+)

@@ -1,0 +1,35 @@
+"""The gate's rules. Pure: how one user stands to another, and what follows from it."""
+
+from typing import Final
+
+import msgspec
+
+
+class Relation(msgspec.Struct, frozen=True):
+    """How a viewer stands to another user, and whether that one has blocked the viewer."""
+
+    following: bool = False
+    blocking: bool = False
+    muting: bool = False
+    blocked_by: bool = False
+
+
+STRANGERS: Final = Relation()
+
+
+def may_see(relation: Relation) -> bool:
+    """Whether the viewer may see the other's profile, posts and comments, find them, or be found by them.
+
+    A block hides each from the other. Deleted and suspended users have no card, so nothing of theirs is shown.
+    """
+    return not (relation.blocking or relation.blocked_by)
+
+
+def may_notify(relation: Relation) -> bool:
+    """Whether the other's acts are told to the viewer: not across a block, nor from someone muted."""
+    return may_see(relation) and not relation.muting
+
+
+def shows_in_feed(relation: Relation, *, own: bool) -> bool:
+    """Whether the other's posts belong in the viewer's feed."""
+    return own or (relation.following and may_notify(relation))
