@@ -72,7 +72,3 @@ def load(user_ids: Iterable[int]) -> list[store.UserRow]:
     with db.connection() as conn:
         return store.USERS.all(conn, ids=list(user_ids))
 
-
-def project(user_ids: Iterable[int]) -> None:
-    """Bring users in Redis up to date. Raises CacheUnavailable, DatabaseUnavailable."""
-    cache.run_sync(*rows(load(user_ids)))

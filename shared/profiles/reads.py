@@ -51,8 +51,24 @@ async def cards(user_ids: Sequence[int]) -> dict[int, Card]:
 
 def load_cards_sync(user_ids: Iterable[int]) -> dict[int, Card]:
     """The cards of Postgres, for background functions."""
-    encoded = {row.id: projection.encoded_card(row) for row in projection.load(user_ids)}
-    return {user_id: Card(user_id, body) for user_id, body in encoded.items() if body}
+    return fresh(user_ids)[1]
+
+
+def fresh(user_ids: Iterable[int]) -> tuple[list[cache.Command], dict[int, Card]]:
+    """The commands that project users as they are in Postgres now, and their cards: for those who changed them."""
+    found = projection.load(user_ids)
+    encoded = {row.id: projection.encoded_card(row) for row in found}
+    return projection.rows(found), {user_id: Card(user_id, body) for user_id, body in encoded.items() if body}
+
+
+def reachable(viewer_id: int, usernames: list[str]) -> dict[str, int]:
+    """The ids of those among `usernames` whom `viewer_id` may mention: who exist, with no block between them."""
+    if not usernames:
+        return {}
+    with db.connection() as conn:
+        found = {row.username: row.id for row in store.BY_USERNAMES.all(conn, usernames=usernames)}
+    relations = visibility.between(viewer_id, list(found.values()))
+    return {name: user_id for name, user_id in found.items() if may_see(relations[user_id])}
 
 
 async def _fill(user_ids: list[int]) -> dict[int, bytes]:
@@ -155,3 +171,20 @@ def me(caller: Caller) -> Me:
         unread=Unread(notifications=notifications.unread_count(caller.user_id), chats=0),
         settings={},
     )
+
+
+def followers_after(user_id: int, after: int, limit: int) -> list[tuple[int, int]]:
+    """Up to `limit` followers as (user, follow) ids, by follow id from past `after`: for work on all of them in chunks."""
+    with db.connection() as conn:
+        found = store.FOLLOWERS_AFTER.all(conn, user_id=user_id, after=after, limit=limit)
+    return [(row.user_id, row.follow_id) for row in found]
+
+
+def refresh(user_ids: Sequence[int]) -> None:
+    """Bring users in Redis up to date. Raises CacheUnavailable, DatabaseUnavailable."""
+    cache.run_sync(*projection.rows(projection.load(user_ids)))
+
+
+def refresh_relationship(user_id: int, other_id: int) -> None:
+    """Bring the relationship of two in Redis up to date, one direction. Raises as `refresh`."""
+    cache.run_sync(*visibility.current(user_id, other_id))

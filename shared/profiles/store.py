@@ -38,6 +38,20 @@ class IdRow(msgspec.Struct, frozen=True):
     id: int
 
 
+class NameRow(msgspec.Struct, frozen=True):
+    """A user's id and username."""
+
+    id: int
+    username: str
+
+
+class FollowerRow(msgspec.Struct, frozen=True):
+    """A follower, and the id of the follow."""
+
+    user_id: int
+    follow_id: int
+
+
 class FollowRow(msgspec.Struct, frozen=True):
     """A relationship after a change of it, and both users."""
 
@@ -57,12 +71,14 @@ OWN = db.Statement("SELECT email, birthday, created_at FROM users WHERE id = :id
 BY_USERNAME = db.Statement("SELECT id FROM users WHERE username = :username AND state = 'active'", IdRow)
 BY_USERNAMES = db.Statement(
     "SELECT id, username FROM users WHERE username = ANY(CAST(:usernames AS text[])) AND state = 'active'",
+    NameRow,
 )
 ALL_IDS = db.Statement("SELECT id FROM users WHERE id > :after ORDER BY id LIMIT :limit", IdRow)
 # One page of followers, oldest follow first: fan-out goes through them in chunks, each an index range.
 FOLLOWERS_AFTER = db.Statement(
     """SELECT user_id, follow_id FROM relationships
-        WHERE other_id = :user_id AND follow_id > :after ORDER BY follow_id LIMIT :limit"""
+        WHERE other_id = :user_id AND follow_id > :after ORDER BY follow_id LIMIT :limit""",
+    FollowerRow,
 )
 
 # One statement, one round trip: the row, both counts, the events, and all that the answer shows. Both users are locked

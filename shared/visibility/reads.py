@@ -67,6 +67,23 @@ def towards(other_id: int, viewers: Sequence[int]) -> dict[int, Relation]:
         return _relations(store.TOWARDS.all(conn, other=other_id, viewers=list(viewers)), viewers)
 
 
+def current(user_id: int, other_id: int) -> list[cache.Command]:
+    """The commands that project the row of (user, other) as it is in Postgres now."""
+    with db.connection() as conn:
+        rows = store.BETWEEN.all(conn, viewer=user_id, others=[other_id])
+    return [
+        command
+        for row in rows
+        if row.outbound
+        for command in changed(
+            user_id,
+            other_id,
+            flags(following=row.following, blocking=row.blocking, muting=row.muting),
+            row.version,
+        )
+    ]
+
+
 def changed(user_id: int, other_id: int, flags: bytes, version: int) -> list[cache.Command]:
     """The commands that project the row of (user, other): into the user's map, and its block into the other's."""
     return [

@@ -1,0 +1,19 @@
+"""Media in storage: deleting what nothing holds."""
+
+from shared.kernel import storage
+from shared.kernel.events import on
+from shared.media import actions
+from shared.media.model import MediaReleased, OrphansDue
+
+
+@on(OrphansDue)
+def sweep_uploads(event: OrphansDue) -> None:
+    """Release uploads that were never attached, a batch at a time until none is left."""
+    while actions.sweep_orphans() == actions.SWEEP_BATCH:
+        pass
+
+
+@on(MediaReleased)
+def delete_media(event: MediaReleased) -> None:
+    """Delete released objects. Those already gone are as they should be."""
+    storage.delete(event.objects)

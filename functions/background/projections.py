@@ -1,0 +1,25 @@
+"""What is cached of the truth: brought up to date from Postgres as it is by now, so that order and repeats don't matter."""
+
+from shared.kernel.events import on
+from shared.posts import reads as posts
+from shared.posts.model import PostCreated, PostDeleted
+from shared.profiles import reads as profiles
+from shared.profiles.model import FollowChanged, UserChanged
+
+
+@on(UserChanged)
+def project_users(event: UserChanged) -> None:
+    """Bring a user's card and profile up to date."""
+    profiles.refresh([event.user_id])
+
+
+@on(FollowChanged)
+def project_relationships(event: FollowChanged) -> None:
+    """Bring a relationship up to date."""
+    profiles.refresh_relationship(event.follower_id, event.followee_id)
+
+
+@on(PostCreated, PostDeleted)
+def project_posts(event: PostCreated | PostDeleted) -> None:
+    """Bring a post up to date."""
+    posts.refresh([event.post_id])

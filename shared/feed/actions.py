@@ -1,0 +1,66 @@
+"""Bringing posts into feeds and out of them: in chunks of followers, each an event, so that no run is long."""
+
+from typing import Final
+
+from shared.feed.model import FEEDS, FeedChunk, entry_of
+from shared.kernel import cache, db, events, ids
+from shared.live import publish
+from shared.posts import reads as posts
+from shared.profiles import reads as profiles
+from shared.visibility import reads as visibility
+from shared.visibility.model import may_notify, shows_in_feed
+
+CHUNK: Final = 500
+# Of an author newly followed, so many posts come into the feed.
+BACKFILL: Final = 200
+
+
+def start(post_id: int, author_id: int, *, deleted: bool) -> None:
+    """Begin to tell an author's followers of a post."""
+    with db.transaction() as conn:
+        events.emit(conn, FeedChunk(post_id, author_id, 0, deleted))
+
+
+def fan_out(chunk: FeedChunk) -> None:
+    """Tell one chunk of followers, and leave the rest to the next.
+
+    What is told is what the post is by now: a chunk that comes late, or again, brings no deleted post back.
+    """
+    followers = profiles.followers_after(chunk.author_id, chunk.after, CHUNK)
+    if len(followers) == CHUNK:
+        with db.transaction() as conn:
+            events.emit(conn, FeedChunk(chunk.post_id, chunk.author_id, followers[-1][1], chunk.deleted))
+    if not followers:
+        return
+    relations = visibility.towards(chunk.author_id, [user_id for user_id, _ in followers])
+    found = posts.snapshot(chunk.post_id)
+    entry = [entry_of(chunk.post_id, chunk.author_id)]
+    everyone = list(relations)
+    if found is None:
+        cache.run_sync(*[FEEDS.remove(user_id, entry) for user_id in everyone])
+    else:
+        everyone = [user_id for user_id, relation in relations.items() if shows_in_feed(relation, own=False)]
+        cache.run_sync(FEEDS.add_to_all(everyone, entry))
+    name, data = _live_event(chunk, found)
+    if name:
+        # One delivery a chunk, however often it comes.
+        once = f"{name}:{ids.encode(chunk.post_id)}:{chunk.after}"
+        publish.deliver([(user_id, name, data) for user_id in everyone if may_notify(relations[user_id])], once=once)
+
+
+def _live_event(chunk: FeedChunk, found: tuple[bytes, int] | None) -> tuple[str, bytes]:
+    if chunk.deleted:
+        return "feed.post_deleted", b'{"id":"%b"}' % ids.encode(chunk.post_id).encode()
+    return ("", b"") if found is None else ("feed.post_created", found[0])
+
+
+def reconcile(follower_id: int, author_id: int) -> None:
+    """Bring an author's posts into a follower's feed, or out of it, whichever the follow is by now."""
+    relation = visibility.between(follower_id, [author_id])[author_id]
+    entries = [entry_of(post_id, author_id) for post_id in posts.newest_of(author_id, FEEDS.keep)]
+    if not entries:
+        return
+    if shows_in_feed(relation, own=False):
+        cache.run_sync(FEEDS.add(follower_id, entries[:BACKFILL]))
+    else:
+        cache.run_sync(FEEDS.remove(follower_id, entries))

@@ -1,0 +1,108 @@
+"""Posts: their types, rules and events."""
+
+import unicodedata
+from typing import Annotated, Final, Literal
+
+import msgspec
+import regex
+
+from shared.kernel.events import Event
+from shared.media.model import Media
+from shared.profiles.model import UserCard
+
+PostType = Literal[
+    "photo:portrait", "photo:square", "photo:landscape", "video:portrait", "video:square", "video:landscape", "reel"
+]
+MAX_MENTIONS: Final = 30
+MAX_HASHTAGS: Final = 30
+
+# A mention starts where no word or address goes on; a trailing dot ends the sentence, not the username.
+_MENTION: Final = regex.compile(r"(?<![\w@.])@([A-Za-z0-9_.]{2,29}[A-Za-z0-9_])(?![\w@])")
+# UTS #31, "Hashtag identifiers": letters, marks, numbers and joiners of any script.
+_HASHTAG: Final = regex.compile(r"(?<![\w&#])[#＃]([\p{L}\p{M}\p{N}_\u200c\u200d]{1,100})")
+
+ObjectName = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+Pixels = Annotated[int, msgspec.Meta(ge=1, le=20_000)]
+
+
+class NewMedia(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A photo or video of a post: the names of its two uploaded objects, and its size in pixels."""
+
+    actual: ObjectName
+    placeholder: ObjectName
+    width: Pixels
+    height: Pixels
+    alt_text: Annotated[str, msgspec.Meta(max_length=1000)] | None = None
+
+
+class NewPost(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A post to be made. A reel has one medium."""
+
+    type: PostType
+    media: Annotated[list[NewMedia], msgspec.Meta(min_length=1, max_length=10)]
+    description: Annotated[str, msgspec.Meta(max_length=2200)]
+
+
+class PostCounts(msgspec.Struct, frozen=True):
+    """How often people engaged with a post."""
+
+    reactions: int
+    comments: int
+    reposts: int
+    saves: int
+
+
+class PostViewer(msgspec.Struct, frozen=True):
+    """What the one who looks has done with a post."""
+
+    reaction: str | None
+    saved: bool
+    reposted: bool
+
+
+class PostCore(msgspec.Struct, frozen=True):
+    """A post but for its author and its viewer: the part that is the same for all, and cached encoded."""
+
+    id: str
+    type: str
+    media: list[Media]
+    description: str
+    mentions: list[str]
+    hashtags: list[str]
+    created_at: int
+    edited_at: int | None
+    counts: PostCounts
+    reactions: dict[str, int]
+
+
+class Post(PostCore, frozen=True):
+    """A post. `mentions` are usernames; `hashtags` are without `#`, in lower case. `viewer` is null for visitors."""
+
+    author: UserCard
+    viewer: PostViewer | None
+
+
+class PostCreated(Event, frozen=True):
+    """A post was made."""
+
+    post_id: int
+    author_id: int
+
+
+class PostDeleted(Event, frozen=True):
+    """A post was deleted."""
+
+    post_id: int
+    author_id: int
+
+
+def mentions_in(text: str) -> list[str]:
+    """The usernames mentioned, in lower case, once each, in order."""
+    found = (match[1].lower() for match in _MENTION.finditer(text))
+    return list(dict.fromkeys(found))[:MAX_MENTIONS]
+
+
+def hashtags_in(text: str) -> list[str]:
+    """The hashtags, normalised (NFKC, case folded), once each, in order. Digits alone are a number, not a tag."""
+    found = (unicodedata.normalize("NFKC", match[1]).casefold() for match in _HASHTAG.finditer(text))
+    return list(dict.fromkeys(tag for tag in found if not tag.isnumeric()))[:MAX_HASHTAGS]

@@ -1,0 +1,77 @@
+"""Posts in Redis: `post:{id}` is the author's id and the encoded post but for its author's card and its viewer.
+
+`posts:{user}` holds the newest ids of an author (shared/kernel/timeline.py).
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from shared.feed.model import FEEDS, entry_of
+from shared.kernel import cache, db, ids, storage
+from shared.kernel.projection import put
+from shared.kernel.timeline import Timeline
+from shared.media.model import Media, kind_of
+from shared.posts import store
+from shared.posts.model import PostCore, PostCounts
+
+OF_AUTHOR: Final = Timeline("posts", keep=1000)
+
+
+def key(post_id: int) -> str:
+    """Where a post's card is."""
+    return f"post:{ids.encode(post_id)}"
+
+
+def core_of(row: store.PostRow) -> PostCore:
+    """The part of a post that is the same for all."""
+    return PostCore(
+        id=ids.encode(row.id),
+        type=row.type,
+        media=[
+            Media(
+                type="video" if kind_of(medium["content_type"]) == "video" else "photo",
+                content_type=medium["content_type"],
+                url=storage.public_url(medium["actual"]),
+                placeholder_url=storage.public_url(medium["placeholder"]),
+                width=medium["width"],
+                height=medium["height"],
+                alt_text=medium["alt_text"],
+            )
+            for medium in row.media
+        ],
+        description=row.description,
+        mentions=row.mentions,
+        hashtags=row.hashtags,
+        created_at=row.created_at,
+        edited_at=row.edited_at,
+        counts=PostCounts(0, 0, 0, 0),
+        reactions={},
+    )
+
+
+def body(row: store.PostRow) -> bytes:
+    """The cached form of a post; empty for a deleted one."""
+    if row.deleted_at is not None:
+        return b""
+    return ids.encode(row.author_id).encode() + msgspec.json.encode(core_of(row))
+
+
+def rows(posts: Iterable[store.PostRow]) -> list[cache.Command]:
+    """The commands that project posts, and their place in their authors' lists."""
+    commands: list[cache.Command] = []
+    for row in posts:
+        commands.append(put(key(row.id), row.version, body(row)))
+        live = row.deleted_at is None
+        commands.append((OF_AUTHOR.add if live else OF_AUTHOR.remove)(row.author_id, [ids.encode(row.id)]))
+        # Into the author's own feed at once: one reads one's own writes.
+        commands.append((FEEDS.add if live else FEEDS.remove)(row.author_id, [entry_of(row.id, row.author_id)]))
+    return commands
+
+
+def load(post_ids: Iterable[int]) -> list[store.PostRow]:
+    """The posts of Postgres, deleted ones too."""
+    with db.connection() as conn:
+        return store.BY_IDS.all(conn, ids=list(post_ids))
+
