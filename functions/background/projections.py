@@ -1,4 +1,4 @@
-"""What is cached of the truth: brought up to date from Postgres as it is by now, so that order and repeats don't matter."""
+"""What is cached of the truth, brought up to date from Postgres as it is by now: order and repeats don't matter."""
 
 from shared.kernel.events import on
 from shared.posts import reads as posts

@@ -202,9 +202,7 @@ def _struct_faults(
             yield FieldError(_join(path, str(name)), "unknown_field", "There is no such field.")
 
 
-def _one_fault(
-    value: Any, kind: Any, path: str, strict: bool, *, shallow: bool = False
-) -> typing.Iterator[FieldError]:
+def _one_fault(value: Any, kind: Any, path: str, strict: bool, *, shallow: bool = False) -> typing.Iterator[FieldError]:
     try:
         msgspec.convert(value, kind, strict=strict)
     except (msgspec.ValidationError, RecursionError) as fault:

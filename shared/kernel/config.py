@@ -118,9 +118,7 @@ def read(env: Mapping[str, str]) -> Settings:
         db_name=text("DB_NAME") if instance else "",
         db_pool_size=_count("DB_POOL_SIZE", text("DB_POOL_SIZE", "8"), 1, 200),
         redis_url=_url("REDIS_URL", text("REDIS_URL"), ("redis", "rediss")),
-        neo4j_uri=_url(
-            "NEO4J_URI", text("NEO4J_URI"), ("bolt", "bolt+s", "bolt+ssc", "neo4j", "neo4j+s", "neo4j+ssc")
-        ),
+        neo4j_uri=_url("NEO4J_URI", text("NEO4J_URI"), ("bolt", "bolt+s", "bolt+ssc", "neo4j", "neo4j+s", "neo4j+ssc")),
         neo4j_user=text("NEO4J_USER", "neo4j"),
         neo4j_password=text("NEO4J_PASSWORD", ""),
         neo4j_database=text("NEO4J_DATABASE", "neo4j"),
@@ -138,9 +136,7 @@ def read(env: Mapping[str, str]) -> Settings:
         cors_origins=tuple(
             web("CORS_ORIGINS", origin.strip()) for origin in env.get("CORS_ORIGINS", "").split(",") if origin.strip()
         ),
-        log_level=_one_of(
-            "LOG_LEVEL", text("LOG_LEVEL", "INFO"), ("DEBUG", "INFO", "WARNING", "ERROR")
-        ),
+        log_level=_one_of("LOG_LEVEL", text("LOG_LEVEL", "INFO"), ("DEBUG", "INFO", "WARNING", "ERROR")),
         proxy_hops=_count("PROXY_HOPS", text("PROXY_HOPS", "0" if environment == "local" else "1"), 0, 5),
         rate_limit_scale=_count("RATE_LIMIT_SCALE", text("RATE_LIMIT_SCALE", "1"), 1, 1_000_000),
         instance_id=text("INSTANCE_ID", "") or f"{os.uname().nodename}-{os.getpid()}",

@@ -44,7 +44,8 @@ F = TypeVar("F", bound=Callable[..., None])
 
 _INSERT: Final = db.Statement(
     """INSERT INTO outbox (topic, payload, trace, created_at)
-       SELECT topic, payload, :trace, :now FROM unnest(CAST(:topics AS text[]), CAST(:payloads AS bytea[])) AS e (topic, payload)"""
+       SELECT topic, payload, :trace, :now
+         FROM unnest(CAST(:topics AS text[]), CAST(:payloads AS bytea[])) AS e (topic, payload)"""
 )
 
 

@@ -25,7 +25,7 @@ def new_id() -> int:
 
 
 def encode(number: int) -> str:
-    """The 13-character form. `number` is in 0 … 2⁶³−1."""
+    """The 13-character form. `number` is in 0 … MAX."""
     pairs = _PAIRS
     return (
         ALPHABET[number >> 60]

@@ -155,8 +155,14 @@ class _Exchange:
         if endpoint.status == 204:
             answer = http.Answer(204, b"", None)
         else:
-            body = codec.transcode(result.json, self.format) if isinstance(result, Encoded) else codec.encode(result, self.format)
-            answer = http.Answer(endpoint.status, body, codec.JSON_TYPE if self.format == "json" else codec.MSGPACK_TYPE)
+            body = (
+                codec.transcode(result.json, self.format)
+                if isinstance(result, Encoded)
+                else codec.encode(result, self.format)
+            )
+            answer = http.Answer(
+                endpoint.status, body, codec.JSON_TYPE if self.format == "json" else codec.MSGPACK_TYPE
+            )
             if endpoint.method == "GET" and endpoint.page_of is None:
                 answer = self._conditional(answer)
         if cookie is not None:
@@ -166,7 +172,9 @@ class _Exchange:
     def _conditional(self, answer: http.Answer) -> http.Answer:
         etag = f'"{hashlib.blake2b(answer.body, digest_size=12).hexdigest()}"'
         wanted = self.request.field(b"if-none-match")
-        if wanted is not None and (wanted.strip() == "*" or etag in {w.strip().removeprefix("W/") for w in wanted.split(",")}):
+        if wanted is not None and (
+            wanted.strip() == "*" or etag in {w.strip().removeprefix("W/") for w in wanted.split(",")}
+        ):
             answer = http.Answer(304, b"", None)
         answer.set("etag", etag)
         return answer
@@ -185,7 +193,10 @@ class _Exchange:
         answer.set("allow", methods)
         if self.request.field(b"access-control-request-method"):
             answer.set("access-control-allow-methods", methods)
-            answer.set("access-control-allow-headers", "Authorization, Content-Type, Idempotency-Key, If-None-Match, X-Request-Id")
+            answer.set(
+                "access-control-allow-headers",
+                "Authorization, Content-Type, Idempotency-Key, If-None-Match, X-Request-Id",
+            )
             answer.set("access-control-max-age", "7200")
         return answer
 
@@ -197,7 +208,10 @@ class _Exchange:
         if origin is not None and http.origin_allowed(origin):
             answer.set("access-control-allow-origin", origin)
             answer.set("access-control-allow-credentials", "true")
-            answer.set("access-control-expose-headers", "ETag, Idempotent-Replayed, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id")
+            answer.set(
+                "access-control-expose-headers",
+                "ETag, Idempotent-Replayed, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id",
+            )
         if self.guard is not None and self.guard.fields is not None:
             answer.set("ratelimit", self.guard.fields[0])
             answer.set("ratelimit-policy", self.guard.fields[1])
@@ -214,4 +228,3 @@ class _Exchange:
             bytes_out=len(answer.body),
             ledger=trips,
         )
-

@@ -116,7 +116,9 @@ def release(conn: db.Connection, owner: str) -> None:
 def sweep_orphans() -> int:
     """Release a batch of uploads that nobody attached within a day; answers how many. Safe to run twice at once."""
     with db.transaction() as conn:
-        orphans = [row.object for row in store.TAKE_ORPHANS.all(conn, before=clock.now_ms() - ORPHAN_MS, limit=SWEEP_BATCH)]
+        orphans = [
+            row.object for row in store.TAKE_ORPHANS.all(conn, before=clock.now_ms() - ORPHAN_MS, limit=SWEEP_BATCH)
+        ]
         if orphans:
             events.emit(conn, MediaReleased(orphans))
     return len(orphans)

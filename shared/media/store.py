@@ -26,8 +26,8 @@ class ObjectRow(msgspec.Struct, frozen=True):
 AUTHORIZE = db.Statement(
     """INSERT INTO uploads (object, user_id, purpose, variant, content_type, size, created_at)
        SELECT o, :user_id, :purpose, v, t, s, :now
-         FROM unnest(CAST(:objects AS text[]), CAST(:variants AS text[]), CAST(:types AS text[]), CAST(:sizes AS bigint[]))
-              AS u (o, v, t, s)"""
+         FROM unnest(CAST(:objects AS text[]), CAST(:variants AS text[]), CAST(:types AS text[]),
+                     CAST(:sizes AS bigint[])) AS u (o, v, t, s)"""
 )
 FIND = db.Statement(
     """SELECT object, user_id, purpose, variant, content_type, size, attached_to
@@ -39,7 +39,7 @@ ATTACH = db.Statement(
         WHERE object = ANY(CAST(:objects AS text[])) AND user_id = :user_id AND attached_to IS NULL RETURNING object""",
     ObjectRow,
 )
-# The rows go first: an object without a row can't be attached any more, and the event deletes it however often it comes.
+# The rows go first: an object without one can't be attached any more, and the event deletes it however often it comes.
 TAKE_ORPHANS = db.Statement(
     """DELETE FROM uploads WHERE object IN (
          SELECT object FROM uploads WHERE attached_to IS NULL AND created_at < :before

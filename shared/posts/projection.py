@@ -74,4 +74,3 @@ def load(post_ids: Iterable[int]) -> list[store.PostRow]:
     """The posts of Postgres, deleted ones too."""
     with db.connection() as conn:
         return store.BY_IDS.all(conn, ids=list(post_ids))
-

@@ -58,7 +58,11 @@ async def splice_with_relations(
     try:
         replies = await cache.run(*commands)
     except cache.CacheUnavailable:
-        replies = [[None] * len(authors), *([[None]] if viewer else []), *([[None] * len(entries)] if bodies is None else [])]
+        replies = [
+            [None] * len(authors),
+            *([[None]] if viewer else []),
+            *([[None] * len(entries)] if bodies is None else []),
+        ]
     if bodies is None:
         bodies = await _take_bodies([post_id for post_id, _ in entries], replies[-1])
     cards = await profiles.take_cards(authors, replies[0])
@@ -88,7 +92,9 @@ async def load_bodies(post_ids: Sequence[int]) -> dict[int, bytes]:
 
 
 async def _take_bodies(post_ids: Sequence[int], reply: Sequence[bytes | None]) -> dict[int, bytes]:
-    bodies = {post_id: body for post_id, value in zip(post_ids, reply, strict=True) if (body := body_of(value)) is not None}
+    bodies = {
+        post_id: body for post_id, value in zip(post_ids, reply, strict=True) if (body := body_of(value)) is not None
+    }
     missing = [post_id for post_id in post_ids if post_id not in bodies]
     if missing:
         bodies.update(await load_bodies(missing))
@@ -122,7 +128,7 @@ async def _ids_of(user_id: int, before: int | None, count: int) -> list[int]:
     timeline = projection.OF_AUTHOR
     try:
         found = timeline.take(await cache.run(*timeline.ask(user_id, before, count)), count)
-        if found.complete and (not found.exhausted or before is None and len(found.entries) < timeline.keep):
+        if found.complete and (not found.exhausted or (before is None and len(found.entries) < timeline.keep)):
             return [ids.decode(entry) for entry in found.entries]
         if not found.complete:
             await build(user_id)

@@ -71,4 +71,3 @@ def load(user_ids: Iterable[int]) -> list[store.UserRow]:
     """The users of Postgres, gone ones too."""
     with db.connection() as conn:
         return store.USERS.all(conn, ids=list(user_ids))
-

@@ -114,7 +114,9 @@ async def profile(viewer: Caller | None, username: Username) -> Profile:
 async def profile_of(viewer: Caller | None, user_id: int) -> Profile:
     """The profile of a user as `viewer` may see it, in one trip. Raises NotFound."""
     keys = ("MGET", projection.card_key(user_id), projection.profile_key(user_id))
-    viewers = [] if viewer is None else [visibility.ask(viewer.user_id, [user_id]), visibility.ask(user_id, [viewer.user_id])]
+    viewers = (
+        [] if viewer is None else [visibility.ask(viewer.user_id, [user_id]), visibility.ask(user_id, [viewer.user_id])]
+    )
     try:
         replies = await cache.run(keys, *viewers)
     except cache.CacheUnavailable:
@@ -174,7 +176,7 @@ def me(caller: Caller) -> Me:
 
 
 def followers_after(user_id: int, after: int, limit: int) -> list[tuple[int, int]]:
-    """Up to `limit` followers as (user, follow) ids, by follow id from past `after`: for work on all of them in chunks."""
+    """Up to `limit` followers as (user, follow) ids, past the follow `after`: for work on all of them in chunks."""
     with db.connection() as conn:
         found = store.FOLLOWERS_AFTER.all(conn, user_id=user_id, after=after, limit=limit)
     return [(row.user_id, row.follow_id) for row in found]

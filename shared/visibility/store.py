@@ -19,9 +19,11 @@ class RelationRow(msgspec.Struct, frozen=True):
 # All that a viewer's map in Redis holds: own rows, and the blocks against them. Both parts are index look-ups.
 OF_VIEWER = db.Statement(
     """SELECT other_id, true, follow_id IS NOT NULL, blocked_at IS NOT NULL, muted_at IS NOT NULL, version
-         FROM relationships WHERE user_id = :viewer AND (follow_id IS NOT NULL OR blocked_at IS NOT NULL OR muted_at IS NOT NULL)
+         FROM relationships
+        WHERE user_id = :viewer AND (follow_id IS NOT NULL OR blocked_at IS NOT NULL OR muted_at IS NOT NULL)
        UNION ALL
-       SELECT user_id, false, false, true, false, version FROM relationships WHERE other_id = :viewer AND blocked_at IS NOT NULL""",
+       SELECT user_id, false, false, true, false, version
+         FROM relationships WHERE other_id = :viewer AND blocked_at IS NOT NULL""",
     RelationRow,
 )
 BETWEEN = db.Statement(

@@ -1,0 +1,244 @@
+"""Media storage: Cloud Storage through its own client, or the local stack's emulator at STORAGE_EMULATOR_HOST.
+
+The client is imported when first used: on top of functions-framework it costs about 0.1 s and 28 MiB once, which only
+what signs, checks or deletes pays; public_url costs nothing. Signing goes through the client's own V4 code all the same:
+the canonical request is Google's to define, and beside the RSA signature (0.6 ms) its share of the time is small.
+Everything has a time-out, and a store that can't be reached is StorageUnavailable.
+"""
+
+import importlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Final, TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from shared.kernel import clock, ledger
+from shared.kernel.config import settings
+from shared.kernel.problems import Unavailable
+
+# Any: the client has no types of its own.
+Client = Any
+Bucket = Any
+
+TIMEOUT_SECONDS: Final = (2.0, 5.0)  # to connect, and between bytes
+RETRY_SECONDS: Final = 3.0
+PARALLEL: Final = 10  # as many as a requests session keeps connections
+PAGE: Final = 1000
+NAME_BYTES: Final = 1024
+
+T = TypeVar("T")
+_lock = threading.Lock()
+_connected: "Connected | None" = None
+
+
+class StorageUnavailable(Unavailable):
+    """503: storage can't be reached, or doesn't answer in time."""
+
+    def __init__(self) -> None:
+        super().__init__("storage")
+
+
+class Upload(msgspec.Struct, frozen=True):
+    """A request that a client may make: `method` to `url` with exactly these `headers`, until `expires_at` (ms)."""
+
+    method: str
+    url: str
+    headers: dict[str, str]
+    expires_at: int
+
+
+class Stat(msgspec.Struct, frozen=True):
+    """An object that is there. `size` in bytes, `created_at` in ms."""
+
+    size: int
+    content_type: str
+    created_at: int
+
+
+class Connected(msgspec.Struct, frozen=True):
+    """What a process keeps: the client's bucket, what signs, how to retry, and threads for requests side by side."""
+
+    bucket: Bucket
+    signer: Any
+    retry: Any
+    threads: ThreadPoolExecutor
+
+
+def sign_upload(object: str, content_type: str, min_size: int, max_size: int, expires_seconds: int) -> Upload:
+    """A V4-signed PUT that makes `object` of `content_type` with `min_size` to `max_size` bytes, once.
+
+    No request with a local key, one to IAM's signBlob without (then it may raise StorageUnavailable). The signature
+    binds type, size and that no such object is there yet, so what was checked can't be exchanged under its name later.
+    """
+    headers = {
+        "Content-Type": content_type,
+        "x-goog-content-length-range": f"{min_size},{max_size}",
+        "x-goog-if-generation-match": "0",
+    }
+    connected = _connect()
+    # The client signs its own second, a little later than this: so the URL lives at least as long as we say.
+    expires_at = clock.now_ms() // 1000 * 1000 + expires_seconds * 1000
+    with _unavailable():
+        url: str = connected.bucket.blob(object).generate_signed_url(
+            version="v4",
+            method="PUT",
+            expiration=expires_seconds,
+            headers=dict(headers),
+            credentials=connected.signer,
+            api_access_endpoint=settings().storage_emulator_host or "https://storage.googleapis.com",
+        )
+    return Upload("PUT", url, headers, expires_at)
+
+
+def stat(objects: Sequence[str]) -> list[Stat | None]:
+    """What is there of `objects`, in their order; None = nothing. Raises StorageUnavailable."""
+    connected = _connect()
+
+    def look(name: str) -> Stat | None:
+        blob = connected.bucket.get_blob(name, timeout=TIMEOUT_SECONDS, retry=connected.retry)
+        if blob is None:
+            return None
+        return Stat(int(blob.size), blob.content_type or "", int(blob.time_created.timestamp() * 1000))
+
+    return _each(connected, lambda name: look(name) if _can_be(name) else None, objects)
+
+
+def delete(objects: Sequence[str]) -> None:
+    """Delete `objects`; one that isn't there is no error. Raises StorageUnavailable: then some may be left."""
+    connected = _connect()
+    not_found: type[Exception] = importlib.import_module("google.cloud.exceptions").NotFound
+
+    def remove(name: str) -> None:
+        try:
+            # Names are never used twice (sign_upload), so deleting again after a lost answer does no harm.
+            connected.bucket.delete_blob(name, timeout=TIMEOUT_SECONDS, retry=connected.retry)
+        except not_found:
+            pass
+
+    _each(connected, remove, [name for name in objects if _can_be(name)])
+
+
+def public_url(object: str) -> str:
+    """Where anyone who knows its name reads `object`. No request, no signature."""
+    return f"{settings().media_base_url}/{quote(object, safe='/~')}"
+
+
+def list_older_than(prefix: str, before_ms: int) -> Iterator[list[str]]:
+    """Names under `prefix` of objects made before the instant `before_ms`, in pages of up to 1000, none empty.
+
+    Objects may be deleted between pages. Raises StorageUnavailable.
+    """
+    connected = _connect()
+    listing = connected.bucket.list_blobs(
+        prefix=prefix,
+        page_size=PAGE,
+        fields="items(name,timeCreated),nextPageToken",
+        timeout=TIMEOUT_SECONDS,
+        retry=connected.retry,
+    )
+    pages: Iterator[Any] = iter(listing.pages)
+    while (page := _timed(lambda: next(pages, None))) is not None:
+        names = [blob.name for blob in page if blob.time_created.timestamp() * 1000 < before_ms]
+        if names:
+            yield names
+
+
+def ping() -> None:
+    """One small request, tried once. Raises StorageUnavailable."""
+    bucket = _connect().bucket
+    _timed(lambda: bucket.exists(timeout=TIMEOUT_SECONDS, retry=None))
+
+
+def _each(connected: Connected, action: Callable[[str], T], objects: Sequence[str]) -> list[T]:
+    """`action` of each, side by side: one trip as to time."""
+    if not objects:
+        return []
+    return _timed(lambda: list(connected.threads.map(action, objects)), statements=len(objects))
+
+
+def _timed(action: Callable[[], T], statements: int = 1) -> T:
+    """Run a trip, note it in the ledger, and translate its failure."""
+    started = time.perf_counter()
+    try:
+        with _unavailable():
+            return action()
+    finally:
+        ledger.record("storage", time.perf_counter() - started, statements=statements)
+
+
+@contextmanager
+def _unavailable() -> Iterator[None]:
+    """Let what means that storage or IAM can't be reached be StorageUnavailable."""
+    api: Any = importlib.import_module("google.api_core.exceptions")
+    auth: Any = importlib.import_module("google.auth.exceptions")
+    requests: Any = importlib.import_module("requests")
+    down = (
+        requests.exceptions.RequestException,
+        ConnectionError,
+        TimeoutError,
+        api.RetryError,
+        api.ServerError,
+        api.TooManyRequests,
+        auth.TransportError,
+        auth.RefreshError,
+    )
+    try:
+        yield
+    except down as error:
+        raise StorageUnavailable from error
+
+
+def _can_be(name: str) -> bool:
+    """Whether Cloud Storage could have an object of this name; names come from clients."""
+    if name in ("", ".", "..") or not name.isprintable():  # lone surrogates, CR, LF and NUL aren't printable
+        return False
+    return len(name.encode()) <= NAME_BYTES
+
+
+def _connect() -> Connected:
+    """The one of this process, made when first needed. Raises StorageUnavailable."""
+    global _connected
+    if _connected is None:
+        with _lock:
+            if _connected is None:
+                with _unavailable():
+                    _connected = _new()
+    return _connected
+
+
+def _new() -> Connected:
+    storage: Any = importlib.import_module("google.cloud.storage")
+    retries: Any = importlib.import_module("google.cloud.storage.retry")
+    chosen = settings()
+    if chosen.storage_emulator_host:
+        auth: Any = importlib.import_module("google.auth.credentials")
+        client: Client = storage.Client(
+            project=chosen.google_cloud_project,
+            credentials=auth.AnonymousCredentials(),
+            client_options={"api_endpoint": chosen.storage_emulator_host},
+        )
+    else:
+        client = storage.Client(project=chosen.google_cloud_project)
+    retry = retries.DEFAULT_RETRY.with_delay(initial=0.1, maximum=1.0, multiplier=2.0).with_timeout(RETRY_SECONDS)
+    threads = ThreadPoolExecutor(PARALLEL, "storage")
+    return Connected(client.bucket(chosen.storage_bucket), _signer(chosen.storage_signer_file), retry, threads)
+
+
+def _signer(file: str) -> Any:
+    """Credentials that sign: a key file's, those of the environment if they hold a key, or else IAM's signBlob."""
+    if file:
+        accounts: Any = importlib.import_module("google.oauth2.service_account")
+        return accounts.Credentials.from_service_account_file(file)
+    auth: Any = importlib.import_module("google.auth")
+    own, _ = auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
+    if isinstance(own, auth.credentials.Signing):
+        return own
+    iam: Any = importlib.import_module("shared.kernel.signing_iam")
+    transport: Any = importlib.import_module("google.auth.transport.requests")
+    return iam.IamCredentials(own, partial(transport.Request(), timeout=TIMEOUT_SECONDS[1]))
