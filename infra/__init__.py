@@ -1,0 +1,1 @@
+"""What the product runs on: the cloud as Terraform, the local stack, migrations, benchmarks."""

@@ -1,0 +1,1 @@
+"""The parts of the local stack: what `./dev up` starts in place of Google Cloud."""
