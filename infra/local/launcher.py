@@ -1,0 +1,29 @@
+"""How the supervisor starts a program so that it can't outlive it: the command line of launch.py."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+LAUNCH = Path(__file__).with_name("launch.py")
+
+
+def launched(command: Sequence[str], death_signal: signal.Signals, identity: str = "self") -> list[str]:
+    """`command`, to be started as `identity` and sent `death_signal` when this process dies."""
+    head = [sys.executable, "-I", "-S", str(LAUNCH), str(os.getpid()), str(int(death_signal)), identity]
+    return [*head, *command]
+
+
+@cache
+def root_identity() -> str:
+    """The identity for a program that refuses to run as root, on this machine. Raises PermissionError if there is none."""
+    if os.geteuid() != 0:
+        return "self"
+    for identity in ("namespace", "nobody"):
+        tried = launched(["/bin/sh", "-c", "test $(id -u) != 0"], signal.SIGKILL, identity)
+        if subprocess.run(tried, capture_output=True, check=False).returncode == 0:
+            return identity
+    raise PermissionError("Postgres refuses to run as root here: run ./dev as an ordinary user")
