@@ -1,0 +1,175 @@
+"""Accounts: bodies, answers, events, and the rules of usernames, passwords and the rest."""
+
+import re
+import unicodedata
+from datetime import date
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+
+from shared.kernel.events import Event
+from shared.kernel.problems import FieldError
+from shared.profiles.model import UserCard
+
+MIN_AGE_YEARS: Final = 13
+PASSWORD_LENGTH: Final = (8, 256)
+SIGNUP_MS: Final = 15 * 60 * 1000
+WRONG_CODES: Final = 5
+REFRESH_MS: Final = 60 * 24 * 3600 * 1000
+
+_USERNAME: Final = re.compile(r"[a-z0-9_.]{3,30}")
+# Practical, not RFC 5322: one @, a dotted domain, no spaces. The code that is mailed proves the rest.
+_EMAIL: Final = re.compile(r"[^\s@<>\"(),:;\\\[\]]{1,64}@(?:[^\s@<>\"(),:;\\\[\].]{1,63}\.)+[^\s@<>\"(),:;\\\[\].]{2,63}")
+
+Secret = Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
+
+
+class SignupRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The address to sign up with."""
+
+    email: Annotated[str, msgspec.Meta(max_length=254)]
+
+
+class SignupStarted(msgspec.Struct, frozen=True):
+    """A signup under way: a code was mailed, good until `expires_at`."""
+
+    signup_token: str
+    expires_at: int
+
+
+class SignupCode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The six digits from the mail."""
+
+    signup_token: Secret
+    code: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{6}$")]
+
+
+class SignupVerified(msgspec.Struct, frozen=True):
+    """The token for the last step; the one before is used up."""
+
+    signup_token: str
+
+
+class NewAccount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The account to be made. `birthday` is YYYY-MM-DD."""
+
+    signup_token: Secret
+    username: str
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=50)]
+    password: str
+    birthday: date | None = None
+    bio: Annotated[str, msgspec.Meta(max_length=150)] = ""
+
+
+class Credentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An e-mail address or username, and its password."""
+
+    login: Annotated[str, msgspec.Meta(min_length=1, max_length=254)]
+    password: Annotated[str, msgspec.Meta(min_length=1, max_length=PASSWORD_LENGTH[1] * 4)]
+
+
+class RefreshRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The refresh token of the session, as given last."""
+
+    refresh_token: Secret
+
+
+class Session(msgspec.Struct, frozen=True):
+    """A session and its tokens. The access token lives 15 minutes, the refresh token 60 days; it is good once."""
+
+    id: str
+    access_token: str
+    expires_at: int
+    refresh_token: str
+    refresh_expires_at: int
+
+
+class SignedIn(msgspec.Struct, frozen=True):
+    """Who signed in, and their session."""
+
+    user: UserCard
+    session: Session
+
+
+class Refreshed(msgspec.Struct, frozen=True):
+    """The session with its new tokens."""
+
+    session: Session
+
+
+class LiveTicket(msgspec.Struct, frozen=True):
+    """A ticket for one live connection, good until `expires_at`."""
+
+    ticket: str
+    expires_at: int
+
+
+class SignupRequested(Event, frozen=True):
+    """Someone wants to sign up with `email`. `open` is false where the address has an account already."""
+
+    signup_id: int
+    email: str
+    open: bool
+
+
+@cache
+def _words(name: str) -> frozenset[str]:
+    return frozenset((Path(__file__).parent / name).read_text("utf-8").split())
+
+
+def normalise_email(text: str) -> str:
+    """The form in which addresses are kept and compared."""
+    return unicodedata.normalize("NFC", text.strip()).lower()
+
+
+def normalise_password(text: str) -> str:
+    """NFC, so that one password typed on two keyboards is the same bytes (NIST SP 800-63B, 5.1.1.2, has NFKC or NFC)."""
+    return unicodedata.normalize("NFC", text)
+
+
+def email_faults(email: str) -> list[FieldError]:
+    """What is wrong with a normalised address."""
+    if _EMAIL.fullmatch(email) and ".." not in email:
+        return []
+    return [FieldError("email", "invalid_email", "This is not an e-mail address.")]
+
+
+def username_faults(username: str) -> list[FieldError]:
+    """What is wrong with a username in lower case."""
+    if not _USERNAME.fullmatch(username) or username.endswith("."):
+        rule = "3 to 30 of a-z, 0-9, _ and ., not ending in a dot."
+        return [FieldError("username", "invalid_username", rule)]
+    if username in _words("reserved_usernames.txt"):
+        return [FieldError("username", "reserved", "This username is reserved.")]
+    return []
+
+
+def password_faults(password: str, *known: str) -> list[FieldError]:
+    """What is wrong with a normalised password; `known` are what anyone would try first: the username, the address."""
+    least, most = PASSWORD_LENGTH
+    if not least <= len(password) <= most:
+        return [FieldError("password", "wrong_length", f"{least} to {most} characters.")]
+    folded = unicodedata.normalize("NFKC", password).casefold()
+    if folded in _words("common_passwords.txt") or len(set(folded)) == 1:
+        return [FieldError("password", "too_common", "This is one of the commonest passwords.")]
+    if folded in {part.casefold() for word in known for part in (word, word.partition("@")[0])}:
+        return [FieldError("password", "too_obvious", "The password can't be the username or the address.")]
+    return []
+
+
+def account_faults(new: NewAccount, email: str, today: date) -> list[FieldError]:
+    """Everything that is wrong with a new account."""
+    username = new.username.lower()
+    found = username_faults(username) + password_faults(normalise_password(new.password), username, email)
+    if not new.name.strip():
+        found.append(FieldError("name", "blank", "The name can't be blank."))
+    if new.birthday is not None and not _old_enough(new.birthday, today):
+        found.append(FieldError("birthday", "too_young", f"You must be at least {MIN_AGE_YEARS} years old."))
+    return found
+
+
+def _old_enough(birthday: date, today: date) -> bool:
+    had_birthday = (today.month, today.day) >= (birthday.month, birthday.day)
+    return birthday.year > 1900 and today.year - birthday.year - (not had_birthday) >= MIN_AGE_YEARS

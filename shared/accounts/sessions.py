@@ -1,0 +1,149 @@
+"""Signing in and out: sessions, their rotating refresh tokens, throttled logins."""
+
+import msgspec
+
+from shared.accounts import model, passwords, store
+from shared.kernel import cache, clock, db, events, ids, tokens
+from shared.kernel import sessions as live_sessions
+from shared.kernel.endpoint import Caller, Client
+from shared.kernel.problems import TooManyRequests, Unauthorized
+from shared.live import publish
+from shared.profiles import reads as profiles
+from shared.profiles.model import UserCard
+
+# Free tries, then twice the wait with each failure, up to a quarter of an hour; forgotten after a day.
+FREE_TRIES = {"account": 5, "address": 20}
+LONGEST_WAIT_MS = 15 * 60 * 1000
+FORGOTTEN_MS = 24 * 3600 * 1000
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """A session just opened or refreshed, and the commands that tell Redis of it after the commit."""
+
+    session: model.Session
+    commands: list[cache.Command]
+
+
+def open_session(conn: db.Connection, user_id: int, client: Client) -> Opened:
+    """Open a session in the transaction of `conn`."""
+    session_id = ids.new_id()
+    session, digest = _issue(user_id, session_id)
+    store.INSERT_SESSION.run(
+        conn,
+        id=session_id,
+        user_id=user_id,
+        digest=digest,
+        user_agent=client.user_agent,
+        now=clock.now_ms(),
+        expires=session.refresh_expires_at,
+    )
+    return Opened(session, [live_sessions.started(session_id)])
+
+
+def login(body: model.Credentials, client: Client) -> model.SignedIn:
+    """Sign in. One message for every failure. Raises Unauthorized, TooManyRequests."""
+    typed = model.normalise_email(body.login)
+    # Throttled by what was typed, so that an account that isn't there throttles like one that is.
+    subjects = {"account": f"account:{tokens.digest(typed).hex()}", "address": f"address:{client.address}"}
+    with db.connection() as conn:
+        _check_throttle(conn, subjects)
+        row = store.BY_LOGIN.maybe(conn, login=typed)
+    right = passwords.verify_password(row.password_hash if row else None, body.password)
+    if row is None or not right or row.state != "active":
+        with db.connection() as conn:
+            now = clock.now_ms()
+            store.ADD_FAILURE.run(conn, subjects=list(subjects.values()), now=now, forgotten=now - FORGOTTEN_MS)
+        raise Unauthorized("bad_credentials", "The login or the password is wrong.")
+    fresh_hash = passwords.hash_password(body.password) if passwords.is_outdated(row.password_hash) else None
+    with db.transaction() as conn:
+        store.CLEAR_FAILURES.run(conn, subject=subjects["account"])
+        if fresh_hash is not None:
+            store.SET_PASSWORD_HASH.run(conn, id=row.id, fresh=fresh_hash, old=row.password_hash)
+        opened = open_session(conn, row.id, client)
+    commands, cards = profiles.fresh([row.id])
+    _tell([*commands, *opened.commands])
+    return model.SignedIn(msgspec.json.decode(cards[row.id].json, type=UserCard), opened.session)
+
+
+def refresh(body: model.RefreshRequest, client: Client) -> model.Refreshed:
+    """New tokens for the refresh token. One used before ends its session. Raises Unauthorized."""
+    session_id = _session_in(body.refresh_token)
+    with db.transaction() as conn:
+        digest = tokens.digest(body.refresh_token)
+        row = store.FIND_SESSION.maybe(conn, id=session_id, digest=digest, now=clock.now_ms())
+        if row is None:
+            raise _bad_refresh()
+        session, fresh = _issue(row.user_id, row.id)
+        if row.current:
+            store.ROTATE.run(
+                conn,
+                id=row.id,
+                fresh=fresh,
+                now=clock.now_ms(),
+                expires=session.refresh_expires_at,
+                user_agent=client.user_agent,
+            )
+        else:
+            store.END_SESSION.maybe(conn, id=row.id, user_id=row.user_id, now=clock.now_ms())
+    if not row.current:
+        # Someone else has the token: whoever it is, the session ends for both.
+        _tell_of_end(row.user_id, row.id)
+        raise _bad_refresh()
+    _tell([live_sessions.started(row.id)])
+    return model.Refreshed(session)
+
+
+def logout(caller: Caller) -> None:
+    """End the caller's session, at once and everywhere."""
+    with db.connection() as conn:
+        store.END_SESSION.maybe(conn, id=caller.session_id, user_id=caller.user_id, now=clock.now_ms())
+    _tell_of_end(caller.user_id, caller.session_id)
+
+
+def live_ticket(caller: Caller) -> model.LiveTicket:
+    """A ticket for one live connection. Raises CacheUnavailable: without Redis there is nothing live."""
+    ticket = tokens.new_secret()
+    cache.run_sync(live_sessions.ticket_issued(ticket, caller.user_id, caller.session_id))
+    return model.LiveTicket(ticket, clock.now_ms() + live_sessions.TICKET_SECONDS * 1000)
+
+
+def _issue(user_id: int, session_id: int) -> tuple[model.Session, bytes]:
+    access, expires_at = tokens.issue_access(user_id, session_id)
+    name = ids.encode(session_id)
+    refresh = f"{name}.{tokens.new_secret()}"
+    session = model.Session(name, access, expires_at, refresh, clock.now_ms() + model.REFRESH_MS)
+    return session, tokens.digest(refresh)
+
+
+def _session_in(refresh_token: str) -> int:
+    try:
+        return ids.decode(refresh_token.partition(".")[0])
+    except ValueError:
+        raise _bad_refresh() from None
+
+
+def _bad_refresh() -> Unauthorized:
+    return Unauthorized("invalid_refresh_token", "This refresh token is not good, or no longer. Sign in again.")
+
+
+def _check_throttle(conn: db.Connection, subjects: dict[str, str]) -> None:
+    kinds = {subject: kind for kind, subject in subjects.items()}
+    now = clock.now_ms()
+    for row in store.FAILURES.all(conn, subjects=list(kinds)):
+        over = row.failures - FREE_TRIES[kinds[row.subject]]
+        if over < 0 or row.last_at < now - FORGOTTEN_MS:
+            continue
+        wait = row.last_at + min(LONGEST_WAIT_MS, 1000 * 2 ** min(over, 20)) - now
+        if wait > 0:
+            raise TooManyRequests(-(-wait // 1000), "too_many_logins")
+
+
+def _tell(commands: list[cache.Command]) -> None:
+    try:
+        cache.run_sync(*commands, events.nudge())
+    except cache.CacheUnavailable:
+        pass  # sessions are asked of Postgres until Redis is back
+
+
+def _tell_of_end(user_id: int, session_id: int) -> None:
+    _tell([live_sessions.ended(session_id), publish.session_ended(user_id, session_id)])

@@ -1,0 +1,116 @@
+"""The SQL of accounts."""
+
+import msgspec
+
+from shared.kernel import db
+
+
+class SignupRow(msgspec.Struct, frozen=True):
+    """A signup under way."""
+
+    id: int
+    email: str
+    open: bool
+    key_id: str
+    wrong_codes: int
+
+
+class AccountRow(msgspec.Struct, frozen=True):
+    """Who wants to sign in."""
+
+    id: int
+    password_hash: str
+    state: str
+
+
+class SessionRow(msgspec.Struct, frozen=True):
+    """A session, for its refresh. `current` is false when the token was an earlier one of it."""
+
+    id: int
+    user_id: int
+    current: bool
+
+
+class FailuresRow(msgspec.Struct, frozen=True):
+    """Failed logins of one subject."""
+
+    subject: str
+    failures: int
+    last_at: int
+
+
+class FoundRow(msgspec.Struct, frozen=True):
+    """That something is there."""
+
+    id: int
+
+
+EMAIL_TAKEN = db.Statement("SELECT id FROM users WHERE lower(email) = :email", FoundRow)
+INSERT_SIGNUP = db.Statement(
+    """INSERT INTO signups (id, token_digest, email, open, key_id, created_at, expires_at)
+       VALUES (:id, :digest, :email, :open, :key_id, :now, :expires)"""
+)
+# Counts an attempt before it is judged, so that many at once get no more tries than one after another.
+TRY_CODE = db.Statement(
+    """UPDATE signups SET wrong_codes = wrong_codes + 1
+        WHERE token_digest = :digest AND NOT verified AND expires_at > :now AND wrong_codes < :most
+        RETURNING id, email, open, key_id, wrong_codes""",
+    SignupRow,
+)
+VERIFY = db.Statement(
+    """UPDATE signups SET verified = true, token_digest = :fresh
+        WHERE id = :id AND token_digest = :digest AND NOT verified RETURNING id""",
+    FoundRow,
+)
+VERIFIED = db.Statement(
+    """SELECT id, email, open, key_id, wrong_codes FROM signups
+        WHERE token_digest = :digest AND verified AND expires_at > :now""",
+    SignupRow,
+)
+TAKE_VERIFIED = db.Statement(
+    """DELETE FROM signups WHERE token_digest = :digest AND verified AND expires_at > :now
+        RETURNING id, email, open, key_id, wrong_codes""",
+    SignupRow,
+)
+SIGNUP_KEY = db.Statement("SELECT id, email, open, key_id, wrong_codes FROM signups WHERE id = :id", SignupRow)
+
+INSERT_USER = db.Statement(
+    """INSERT INTO users (id, username, email, name, bio, birthday, password_hash, created_at)
+       VALUES (:id, :username, :email, :name, :bio, CAST(:birthday AS date), :password_hash, :now)"""
+)
+BY_LOGIN = db.Statement(
+    "SELECT id, password_hash, state FROM users WHERE username = :login OR lower(email) = :login", AccountRow
+)
+SET_PASSWORD_HASH = db.Statement("UPDATE users SET password_hash = :fresh WHERE id = :id AND password_hash = :old")
+
+INSERT_SESSION = db.Statement(
+    """INSERT INTO sessions (id, user_id, refresh_digest, user_agent, created_at, last_used_at, refresh_expires_at)
+       VALUES (:id, :user_id, :digest, :user_agent, :now, :now, :expires)"""
+)
+FIND_SESSION = db.Statement(
+    """SELECT s.id, s.user_id, s.refresh_digest = :digest FROM sessions s JOIN users u ON u.id = s.user_id
+        WHERE s.id = :id AND (s.refresh_digest = :digest OR CAST(:digest AS bytea) = ANY (s.previous_digests))
+          AND s.ended_at IS NULL AND s.refresh_expires_at > :now AND u.state = 'active'
+          FOR UPDATE OF s""",
+    SessionRow,
+)
+# Of the used tokens the last few are kept: what comes back later than that is unknown, and refused all the same.
+ROTATE = db.Statement(
+    """UPDATE sessions SET previous_digests = (refresh_digest || previous_digests)[1:20], refresh_digest = :fresh,
+              last_used_at = :now, refresh_expires_at = :expires, user_agent = :user_agent WHERE id = :id"""
+)
+END_SESSION = db.Statement(
+    "UPDATE sessions SET ended_at = :now WHERE id = :id AND user_id = :user_id AND ended_at IS NULL RETURNING id",
+    FoundRow,
+)
+
+FAILURES = db.Statement(
+    "SELECT subject, failures, last_at FROM login_failures WHERE subject = ANY(CAST(:subjects AS text[]))", FailuresRow
+)
+ADD_FAILURE = db.Statement(
+    """INSERT INTO login_failures AS f (subject, failures, last_at)
+       SELECT subject, 1, :now FROM unnest(CAST(:subjects AS text[])) AS s (subject) ORDER BY subject
+       ON CONFLICT (subject) DO UPDATE SET last_at = excluded.last_at,
+         failures = CASE WHEN f.last_at < :forgotten THEN 1 ELSE f.failures + 1 END"""
+)
+CLEAR_FAILURES = db.Statement("DELETE FROM login_failures WHERE subject = :subject")

@@ -1,0 +1,1 @@
+"""Live events: what background functions send to the sockets of users."""
