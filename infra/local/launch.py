@@ -43,10 +43,14 @@ def _libc() -> ctypes.CDLL:
 
 
 def enter_user_namespace() -> None:
-    """Map an ordinary id to this process's own, in a user namespace of its own. Raises OSError where that's not allowed."""
+    """Map an ordinary id to this process's own, in a new user namespace. Raises OSError where that's not allowed."""
     uid, gid = os.getuid(), os.getgid()
     _checked("unshare", CLONE_NEWUSER)
-    for name, line in (("setgroups", "deny"), ("uid_map", f"{ORDINARY_ID} {uid} 1"), ("gid_map", f"{ORDINARY_ID} {gid} 1")):
+    for name, line in (
+        ("setgroups", "deny"),
+        ("uid_map", f"{ORDINARY_ID} {uid} 1"),
+        ("gid_map", f"{ORDINARY_ID} {gid} 1"),
+    ):
         with open(f"/proc/self/{name}", "w") as file:
             file.write(line)
 

@@ -19,7 +19,7 @@ def launched(command: Sequence[str], death_signal: signal.Signals, identity: str
 
 @cache
 def root_identity() -> str:
-    """The identity for a program that refuses to run as root, on this machine. Raises PermissionError if there is none."""
+    """The identity for a program that refuses to run as root. Raises PermissionError if this machine allows none."""
     if os.geteuid() != 0:
         return "self"
     for identity in ("namespace", "nobody"):

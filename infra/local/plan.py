@@ -20,7 +20,13 @@ CODE = ("main.py", "shared", "functions")
 LIVE_CODE = ("shared", "functions", "realtime_service", "main.py")
 OUTSIDE_GRAPH = ("NEO4J_URI", "NEO4J_USER", "NEO4J_PASSWORD", "NEO4J_DATABASE")
 # Not passed on: they would lead the stack out of this machine, or change how its servers start.
-DROPPED = ("GOOGLE_APPLICATION_CREDENTIALS", "CLOUD_SQL_INSTANCE", "JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS")
+DROPPED = (
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "CLOUD_SQL_INSTANCE",
+    "JAVA_TOOL_OPTIONS",
+    "JDK_JAVA_OPTIONS",
+    "_JAVA_OPTIONS",
+)
 
 
 class UnknownPart(Exception):
@@ -100,7 +106,7 @@ def make(data: Path, ports: dict[str, int], secrets: dict[str, str], only: Seque
 def _all(data: Path, ports: dict[str, int], secrets: dict[str, str], env: dict[str, str]) -> list[Service]:
     return [
         *_stores(data, ports, secrets, env),
-        *_google(data, ports),
+        *_google(data, ports, env),
         Service(
             name="console",
             command=(PYTHON, "-m", "infra.local.console"),
@@ -109,8 +115,8 @@ def _all(data: Path, ports: dict[str, int], secrets: dict[str, str], env: dict[s
         ),
         Service(name="migrate", command=(PYTHON, "-m", "infra.migrations"), needs=("postgres",), once=True),
         Service(name="wire", command=(PYTHON, "-m", "infra.local.wire"), needs=("pubsub",), once=True),
-        _function("api", data, ports, needs=("migrate", "valkey", "graph", "pubsub", "storage")),
-        _function("background", data, ports, needs=("migrate", "valkey", "graph", "wire", "storage")),
+        _function("api", ports, needs=("migrate", "valkey", "graph", "pubsub", "storage")),
+        _function("background", ports, needs=("migrate", "valkey", "graph", "wire", "storage")),
         Service(
             name="live",
             command=(PYTHON, "-m", "realtime_service"),
@@ -144,22 +150,20 @@ def _stores(data: Path, ports: dict[str, int], secrets: dict[str, str], env: dic
     ]
 
 
-def _google(data: Path, ports: dict[str, int]) -> list[Service]:
+def _google(data: Path, ports: dict[str, int], env: dict[str, str]) -> list[Service]:
+    storage = (PYTHON, "-m", "infra.local.storage", "--port", str(ports["storage"]), "--data", str(data / "storage"))
+    storage += ("--signer", env["STORAGE_SIGNER_FILE"], "--bucket", BUCKET, "--cors-origin", env["CORS_ORIGINS"])
     return [
         Service(
             name="pubsub",
             command=(PYTHON, "-m", "infra.local.pubsub"),
             ready=port_ready(ports["pubsub"]),
         ),
-        Service(
-            name="storage",
-            command=(PYTHON, "-m", "infra.local.storage"),
-            ready=http_ready(f"http://{LOOPBACK}:{ports['storage']}/healthz"),
-        ),
+        Service(name="storage", command=storage, ready=port_ready(ports["storage"])),
     ]
 
 
-def _function(target: str, data: Path, ports: dict[str, int], *, needs: tuple[str, ...]) -> Service:
+def _function(target: str, ports: dict[str, int], *, needs: tuple[str, ...]) -> Service:
     port = ports[target]
     command = (FRAMEWORK, "--source", "main.py", "--target", target, "--asgi", "--host", LOOPBACK, "--port", str(port))
     return Service(

@@ -57,11 +57,11 @@ class Process:
             raise Died(f"{service.name} can't start: {error}") from None
         spawning = asyncio.ensure_future(self._spawn(launched(service.command, service.stop_signal, identity)))
         try:
-            self._running = await asyncio.shield(spawning)
+            running = self._running = await asyncio.shield(spawning)
         except asyncio.CancelledError:
             self._running = await spawning  # so that stop() finds what was being started
             raise
-        self.pid = self._running.pid
+        self.pid = running.pid
         self.began = time.monotonic()
         self.started_at = _start_time(self.pid)
         self._on_change()
@@ -137,7 +137,9 @@ class Process:
             code = await asyncio.wait_for(self._running.wait(), self.service.start_seconds)
         except TimeoutError:
             await self.stop()
-            raise Died(f"{self.service.name} did not end within {self.service.start_seconds:g} s{self.tail()}") from None
+            raise Died(
+                f"{self.service.name} did not end within {self.service.start_seconds:g} s{self.tail()}"
+            ) from None
         if code != 0:
             raise Died(f"{self.service.name} ended with exit code {code}{self.tail()}")
 
@@ -197,4 +199,3 @@ def _send(pid: int, number: signal.Signals) -> None:
         os.kill(pid, number)
     except ProcessLookupError:
         pass
-

@@ -30,7 +30,7 @@ POSTGRES_OPTIONS = {
     "autovacuum_naptime": "15s",
 }
 JVM_OPTIONS = (
-    # Quick to start and small, on a machine that runs ten other processes: this heap holds the default world many times.
+    # Quick to start and small, beside ten other processes: this heap holds the default world many times.
     "-Xms64m",
     "-Xmx512m",
     "-XX:+UseSerialGC",
@@ -179,6 +179,7 @@ def graph(data: Path, bolt_port: int, http_port: int, password: str) -> Service:
     arguments = folder / "java.args"
     settings = {
         "server.rootPath": str(folder),
+        "server.logsDirectory": str(folder / "log"),
         "server.rootPassword": password,
         "server.mode": "production",
         "server.defaultDatabases": f"{GRAPH_DATABASE}[{GRAPH_USER}]",
@@ -216,7 +217,9 @@ def bolt_ready(uri: str, user: str, password: str, database: str):
         logging.getLogger("neo4j").setLevel(logging.ERROR)  # it warns of each refused connection
         try:
             with (
-                neo4j.GraphDatabase.driver(uri, auth=(user, password), connection_timeout=3, max_transaction_retry_time=0) as driver,
+                neo4j.GraphDatabase.driver(
+                    uri, auth=(user, password), connection_timeout=3, max_transaction_retry_time=0
+                ) as driver,
                 driver.session(database=database) as session,
             ):
                 session.execute_read(lambda work: work.run("RETURN 1").consume())

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from infra.local import leftovers
 from infra.local.process import (
@@ -28,7 +29,15 @@ class Broken(Exception):
 class Supervisor:
     """The processes of one stack."""
 
-    def __init__(self, services: list[Service], data: Path, env: dict[str, str], root: Path, screen: Screen, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        services: list[Service],
+        data: Path,
+        env: dict[str, str],
+        root: Path,
+        screen: Screen,
+        on_change: Callable[[], None],
+    ) -> None:
         logs = data / "logs"
         logs.mkdir(exist_ok=True)
         self._data = data
@@ -124,10 +133,10 @@ class Supervisor:
         else:
             raise Broken(f"{death}\n{name} died {deaths} times in a row")
 
-    async def _until(self, stopping: asyncio.Event, *others: asyncio.Future[object]) -> None:
+    async def _until(self, stopping: asyncio.Event, *others: asyncio.Future[Any]) -> None:
         """Wait for `stopping` or one of `others`; what ends a keeper ends this."""
-        ends: set[asyncio.Future[object]] = {asyncio.ensure_future(stopping.wait()), *others}
-        pending: set[asyncio.Future[object]] = {*ends, *self._keepers}
+        ends: set[asyncio.Future[Any]] = {asyncio.ensure_future(stopping.wait()), *others}
+        pending: set[asyncio.Future[Any]] = {*ends, *self._keepers}
         try:
             while ends <= pending:
                 done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)

@@ -135,4 +135,3 @@ def _sweep_temporary(ours: TextIO) -> None:
                     shutil.rmtree(folder, ignore_errors=True)
         except OSError:
             continue
-

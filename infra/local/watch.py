@@ -44,7 +44,7 @@ async def watch(
     edited: Callable[[set[str]], Awaitable[None]],
     say: Callable[[str], None],
 ) -> None:
-    """Tell `edited` whose code changed, for ever. A file that can't be compiled restarts nothing: the old code stays."""
+    """Tell `edited` whose code changed, for ever. A file that can't be compiled restarts nothing: old code goes on."""
     places = {root / watched for service in services for watched in service.watches if (root / watched).exists()}
     if not places:
         return
