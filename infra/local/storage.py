@@ -24,7 +24,7 @@ from infra.local.storage_batch import batch
 from infra.local.storage_blobs import Blobs
 from infra.local.storage_errors import StorageError, access_denied
 from infra.local.storage_index import Index
-from infra.local.storage_json import ROOTS, Json, reply
+from infra.local.storage_json import ROOTS, Json, refuse_browsers, reply
 from infra.local.storage_signer import Verifier
 from infra.local.storage_uploads import UPLOAD_SECONDS, Uploads
 from infra.local.storage_xml import Xml, cors
@@ -53,7 +53,7 @@ class Emulator:
         self._lock.close()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Every request comes here. Never raises but for a connection that is gone."""
+        """Every request comes here. Never raises."""
         started = time.perf_counter()
         path, _, query = _target(request.raw_path).partition("?")
         is_json = path.startswith((*ROOTS, BATCH))
@@ -61,9 +61,8 @@ class Emulator:
             request["cors"] = cors(request, self._origins)
         try:
             response = await self._answer(request, path, query, is_json)
-        except (ConnectionError, aiohttp.ClientError) as error:
-            log.info("%s %s gone: %r", request.method, path, error)
-            raise
+        except ConnectionError:
+            response = web.Response(status=499, reason="Client Closed Request")  # for the log: nobody is there to read
         except Exception as error:
             refusal = _refusal(error)
             if refusal.status >= 500:
@@ -77,7 +76,7 @@ class Emulator:
             response.headers.update(request.get("cors", {}))
         taken = (time.perf_counter() - started) * 1000
         level = logging.DEBUG if path == "/healthz" else logging.INFO
-        log.log(level, "%s %s %d %.1f ms", request.method, path, response.status, taken)
+        log.log(level, "%s %s %d %.1f ms", request.method, path[:200], response.status, taken)
         return response
 
     async def _answer(self, request: web.BaseRequest, path: str, query: str, is_json: bool) -> web.StreamResponse:
@@ -86,9 +85,10 @@ class Emulator:
         if path == "/healthz":
             await self.index.call(self.index.buckets)
             return reply({"status": "ok"})
-        if path.startswith(BATCH) and request.method == "POST" and "Origin" not in request.headers:
-            return await batch(request, self._json)
         if is_json:
+            refuse_browsers(request)
+            if path.startswith(BATCH):
+                return await batch(request, self._json)
             return await self._json.answer(request, path, query)
         return await self._xml.answer(request, path, query)
 
@@ -97,6 +97,8 @@ def _refusal(error: Exception) -> StorageError:
     """What to tell the client. Anything unforeseen is our fault, and says nothing of itself."""
     if isinstance(error, StorageError):
         return error
+    if isinstance(error, aiohttp.ClientError):
+        return StorageError(400, "IncompleteBody", "The body of the request can't be read.")
     if isinstance(error, TimeoutError):
         return StorageError(408, "RequestTimeout", "Your socket connection was idle for too long.")
     if isinstance(error, OSError):

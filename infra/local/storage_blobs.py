@@ -41,7 +41,7 @@ class Blobs:
 
     def path(self, id: str) -> Path:
         """Where a complete blob lies."""
-        return self._blobs / id[:2] / id
+        return self._blobs / id
 
     def incoming(self, id: str) -> Path:
         """Where one arrives."""
@@ -101,10 +101,7 @@ class Blobs:
         return blob
 
     def _place(self, arrived: Path, id: str) -> None:
-        target = self.path(id)
-        target.parent.mkdir(exist_ok=True)
-        os.rename(arrived, target)
-        _sync_folder(target.parent)
+        os.rename(arrived, self.path(id))
         _sync_folder(self._blobs)
 
     def discard(self, id: str) -> None:
@@ -118,7 +115,7 @@ class Blobs:
         for file in self._incoming.iterdir():
             if file.name not in arriving:
                 file.unlink()
-        for file in self._blobs.glob("*/*"):
+        for file in self._blobs.iterdir():
             if file.name not in kept:
                 file.unlink()
 

@@ -50,8 +50,6 @@ class Json:
 
     async def answer(self, request: web.BaseRequest, path: str, query: str) -> web.StreamResponse:
         """`path` and `query` as on the wire. Raises StorageError."""
-        if "Origin" in request.headers or request.headers.get("Sec-Fetch-Site", "none") != "none":
-            raise access_denied("The JSON API is not for browsers here.")
         parameters = dict(parse_query(query))
         if found := _UPLOAD.fullmatch(path):
             return await self._upload(request, decode(found[1]), path, parameters)
@@ -174,6 +172,12 @@ class Json:
         if isinstance(outcome, Held):
             return resume(outcome)
         return reply(with_links(outcome, f"http://{request.host}"))
+
+
+def refuse_browsers(request: web.BaseRequest) -> None:
+    """Raises StorageError 403 for what a page sends: it could write here without any signature."""
+    if "Origin" in request.headers or request.headers.get("Sec-Fetch-Site", "none") != "none":
+        raise access_denied("The JSON API is not for browsers here.")
 
 
 def reply(document: Resource, status: int = 200) -> web.Response:

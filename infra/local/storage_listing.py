@@ -13,9 +13,10 @@ _MOST = 1000
 def list_objects(index: Index, bucket: str, query: Mapping[str, str]) -> dict[str, Any]:
     """Items and common prefixes in the order of names, and the token of the next page. Raises StorageError.
 
-    Runs in the index's thread. A token is where the next page starts, so it stays true under inserts and deletes.
+    Runs in the index's thread. An object has but its one version, so `versions` changes nothing. A token
+    is where the next page starts, so it stays true under inserts and deletes.
     """
-    for name in ("matchGlob", "versions", "softDeleted"):
+    for name in ("matchGlob", "softDeleted"):
         if query.get(name, "false") != "false":
             raise StorageError(501, "NotImplemented", f"{name} is not supported here.")
     prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")

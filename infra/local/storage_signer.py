@@ -1,4 +1,4 @@
-"""The local stack's service account: the key that signs upload URLs, and which the storage emulator checks them against."""
+"""The local stack's service account: its key signs upload URLs, and the storage emulator checks them against it."""
 
 import json
 import os

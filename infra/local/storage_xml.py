@@ -1,4 +1,4 @@
-"""The XML API, `/bucket/object`: what browsers and phones use. Objects are public to read; the rest needs a signature."""
+"""The XML API, `/bucket/object`: for browsers and phones. Objects are public to read; the rest needs a signature."""
 
 import time
 from collections.abc import Mapping

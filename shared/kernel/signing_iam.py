@@ -13,9 +13,10 @@ Request = Callable[..., Any]  # google.auth's transport, with a time-out
 
 
 class IamCredentials(Signing):
-    """What Cloud Storage's client needs to sign a URL. The account must have roles/iam.serviceAccountTokenCreator on itself.
+    """What Cloud Storage's client needs to sign a URL.
 
-    One request a signature; google.auth retries it. Raises google.auth's TransportError or RefreshError.
+    The account must have roles/iam.serviceAccountTokenCreator on itself. One request a
+    signature, which google.auth retries. Raises google.auth's TransportError or RefreshError.
     """
 
     def __init__(self, own: Any, request: Request):
