@@ -110,7 +110,6 @@ def _all(data: Path, ports: dict[str, int], secrets: dict[str, str], env: dict[s
         Service(
             name="console",
             command=(PYTHON, "-m", "infra.local.console"),
-            env={"CONSOLE_DATA": str(data)},
             ready=http_ready(f"http://{LOOPBACK}:{ports['console']}/healthz"),
         ),
         Service(name="migrate", command=(PYTHON, "-m", "infra.migrations"), needs=("postgres",), once=True),

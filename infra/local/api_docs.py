@@ -1,0 +1,129 @@
+"""An OpenAPI document as the console's page shows it: operations by tag, and the models that they name."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+METHODS = ("get", "put", "post", "patch", "delete")
+REFERENCE = "#/components/schemas/"
+
+
+@dataclass(frozen=True)
+class Field:
+    """A parameter, or a property of a model."""
+
+    name: str
+    type: str
+    model: str
+    required: bool
+    description: str
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One endpoint."""
+
+    id: str
+    method: str
+    path: str
+    summary: str
+    description: str
+    parameters: list[Field]
+    body: Field | None
+    answers: list[Field]
+
+
+@dataclass(frozen=True)
+class Docs:
+    """All of the page."""
+
+    title: str
+    version: str
+    description: str
+    groups: dict[str, list[Operation]]
+    models: dict[str, list[Field]]
+
+
+def view(document: dict[str, Any]) -> Docs:
+    """The page's content. What the document lacks stays empty."""
+    groups: dict[str, list[Operation]] = {}
+    for path, item in document.get("paths", {}).items():
+        for method in METHODS:
+            if method in item:
+                tags = item[method].get("tags") or ["endpoints"]
+                groups.setdefault(tags[0], []).append(_operation(method, path, item[method]))
+    schemas = document.get("components", {}).get("schemas", {})
+    info = document.get("info", {})
+    return Docs(
+        title=info.get("title", ""),
+        version=info.get("version", ""),
+        description=info.get("description", ""),
+        groups=groups,
+        models={name: list(_properties(schema)) for name, schema in sorted(schemas.items())},
+    )
+
+
+def _operation(method: str, path: str, operation: dict[str, Any]) -> Operation:
+    return Operation(
+        id=operation.get("operationId", ""),
+        method=method.upper(),
+        path=path,
+        summary=operation.get("summary", ""),
+        description=operation.get("description", ""),
+        parameters=[
+            _field(p.get("name", ""), p.get("schema", {}), p.get("required", False), p.get("description", ""))
+            for p in operation.get("parameters", [])
+        ],
+        body=_content("body", operation.get("requestBody", {})),
+        answers=[
+            _content(status, answer) or Field(status, "", "", False, answer.get("description", ""))
+            for status, answer in operation.get("responses", {}).items()
+        ],
+    )
+
+
+def _content(name: str, holder: dict[str, Any]) -> Field | None:
+    for media in holder.get("content", {}).values():
+        return _field(name, media.get("schema", {}), holder.get("required", False), holder.get("description", ""))
+    return None
+
+
+def _properties(schema: dict[str, Any]) -> Iterator[Field]:
+    required = schema.get("required", [])
+    for name, of in schema.get("properties", {}).items():
+        yield _field(name, of, name in required, of.get("description", ""))
+
+
+def _field(name: str, schema: dict[str, Any], required: bool, description: str) -> Field:
+    kind, model = _type(schema)
+    return Field(name, kind, model, required, description or schema.get("description", ""))
+
+
+def _type(schema: dict[str, Any]) -> tuple[str, str]:
+    """A schema in words, and the model that it names, if it names one."""
+    if "$ref" in schema:
+        name = schema["$ref"].removeprefix(REFERENCE)
+        return name, name
+    for key in ("anyOf", "oneOf", "allOf"):
+        if key in schema:
+            parts = [_type(part) for part in schema[key]]
+            return " | ".join(kind for kind, _ in parts), next((model for _, model in parts if model), "")
+    if "enum" in schema or "const" in schema:
+        return " | ".join(repr(value) for value in schema.get("enum", [schema.get("const")])), ""
+    kind = schema.get("type", "any")
+    if kind == "array":
+        inner, model = _type(schema.get("items", {}))
+        return f"[{inner}]", model
+    kind = " | ".join(kind) if isinstance(kind, list) else kind
+    limits = [f"{word} {schema[key]}" for key, word in _LIMITS.items() if key in schema]
+    return f"{kind} ({', '.join(limits)})" if limits else kind, ""
+
+
+_LIMITS = {
+    "minLength": "at least",
+    "maxLength": "at most",
+    "minimum": "from",
+    "maximum": "to",
+    "pattern": "like",
+    "format": "as",
+}
