@@ -65,7 +65,7 @@ class Emulator:
             response = web.Response(status=499, reason="Client Closed Request")  # for the log: nobody is there to read
         except Exception as error:
             refusal = _refusal(error)
-            if refusal.status >= 500:
+            if not isinstance(error, StorageError | TimeoutError | aiohttp.ClientError):
                 log.exception("%s %s failed", request.method, path)
             response = (
                 reply(refusal.json(), refusal.status)
@@ -163,10 +163,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
     parser.add_argument("--signer", type=Path, required=True, metavar="FILE", help="a service-account file")
     parser.add_argument("--bucket", required=True, metavar="NAME", help="made if it isn't there")
-    parser.add_argument("--cors-origin", nargs="*", action="extend", default=[], metavar="URL")
+    parser.add_argument("--cors-origin", nargs="*", action="extend", default=[], metavar="URL", help="also with commas")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
-    origins = frozenset(origin.rstrip("/") for origin in options.cors_origin)
+    origins = frozenset(origin.strip().rstrip("/") for origin in ",".join(options.cors_origin).split(","))
     try:
         if not _is_loopback(options.host):
             raise ValueError(f"--host {options.host}: it serves this machine alone")

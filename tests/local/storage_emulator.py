@@ -60,7 +60,7 @@ def _credentials(file: Path) -> Credentials:
 
 def start(folder: Path, signer: Path) -> Emulator:
     command = [sys.executable, "-m", "infra.local.storage", "--port", "0", "--data", str(folder)]
-    command += ["--signer", str(signer), "--bucket", "media", "--cors-origin", ORIGIN, "http://localhost:4000"]
+    command += ["--signer", str(signer), "--bucket", "media", "--cors-origin", f"http://localhost:4000,{ORIGIN}"]
     process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     line = process.stdout.readline()
