@@ -166,7 +166,7 @@ def main() -> None:
     parser.add_argument("--cors-origin", nargs="*", action="extend", default=[], metavar="URL", help="also with commas")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
-    origins = frozenset(origin.strip().rstrip("/") for origin in ",".join(options.cors_origin).split(","))
+    origins = frozenset(origin.strip().rstrip("/") for origin in ",".join(options.cors_origin).split(",")) - {""}
     try:
         if not _is_loopback(options.host):
             raise ValueError(f"--host {options.host}: it serves this machine alone")
