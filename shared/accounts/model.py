@@ -11,7 +11,7 @@ import msgspec
 
 from shared.kernel.events import Event
 from shared.kernel.problems import FieldError
-from shared.profiles.model import UserCard
+from shared.profiles.model import ProfileCounts, UserCard
 
 MIN_AGE_YEARS: Final = 13
 PASSWORD_LENGTH: Final = (8, 256)
@@ -21,7 +21,9 @@ REFRESH_MS: Final = 60 * 24 * 3600 * 1000
 
 _USERNAME: Final = re.compile(r"[a-z0-9_.]{3,30}")
 # Practical, not RFC 5322: one @, a dotted domain, no spaces. The code that is mailed proves the rest.
-_EMAIL: Final = re.compile(r"[^\s@<>\"(),:;\\\[\]]{1,64}@(?:[^\s@<>\"(),:;\\\[\].]{1,63}\.)+[^\s@<>\"(),:;\\\[\].]{2,63}")
+_EMAIL: Final = re.compile(
+    r"[^\s@<>\"(),:;\\\[\]]{1,64}@(?:[^\s@<>\"(),:;\\\[\].]{1,63}\.)+[^\s@<>\"(),:;\\\[\].]{2,63}"
+)
 
 Secret = Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
 
@@ -106,6 +108,27 @@ class LiveTicket(msgspec.Struct, frozen=True):
     expires_at: int
 
 
+class Unread(msgspec.Struct, frozen=True):
+    """What waits to be read."""
+
+    notifications: int
+    chats: int
+
+
+class Me(msgspec.Struct, frozen=True):
+    """One's own profile. `birthday` is YYYY-MM-DD."""
+
+    user: UserCard
+    email: str
+    bio: str
+    birthday: str | None
+    links: list[str]
+    created_at: int
+    counts: ProfileCounts
+    unread: Unread
+    settings: dict[str, bool]
+
+
 class SignupRequested(Event, frozen=True):
     """Someone wants to sign up with `email`. `open` is false where the address has an account already."""
 
@@ -125,7 +148,7 @@ def normalise_email(text: str) -> str:
 
 
 def normalise_password(text: str) -> str:
-    """NFC, so that one password typed on two keyboards is the same bytes (NIST SP 800-63B, 5.1.1.2, has NFKC or NFC)."""
+    """NFC, so that one password typed on two keyboards is the same bytes (NIST SP 800-63B 5.1.1.2)."""
     return unicodedata.normalize("NFC", text)
 
 

@@ -1,5 +1,7 @@
 """The SQL of accounts."""
 
+from datetime import date
+
 import msgspec
 
 from shared.kernel import db
@@ -21,6 +23,14 @@ class AccountRow(msgspec.Struct, frozen=True):
     id: int
     password_hash: str
     state: str
+
+
+class OwnRow(msgspec.Struct, frozen=True):
+    """What only its owner sees of an account."""
+
+    email: str
+    birthday: date | None
+    created_at: int
 
 
 class SessionRow(msgspec.Struct, frozen=True):
@@ -74,6 +84,7 @@ TAKE_VERIFIED = db.Statement(
 )
 SIGNUP_KEY = db.Statement("SELECT id, email, open, key_id, wrong_codes FROM signups WHERE id = :id", SignupRow)
 
+OWN = db.Statement("SELECT email, birthday, created_at FROM users WHERE id = :id", OwnRow)
 INSERT_USER = db.Statement(
     """INSERT INTO users (id, username, email, name, bio, birthday, password_hash, created_at)
        VALUES (:id, :username, :email, :name, :bio, CAST(:birthday AS date), :password_hash, :now)"""

@@ -45,7 +45,7 @@ def fan_out(chunk: FeedChunk) -> None:
     if name:
         # One delivery a chunk, however often it comes.
         once = f"{name}:{ids.encode(chunk.post_id)}:{chunk.after}"
-        publish.deliver([(user_id, name, data) for user_id in everyone if may_notify(relations[user_id])], once=once)
+        publish.deliver([user_id for user_id in everyone if may_notify(relations[user_id])], name, data, once=once)
 
 
 def _live_event(chunk: FeedChunk, found: tuple[bytes, int] | None) -> tuple[str, bytes]:

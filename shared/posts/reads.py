@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
+
 from shared.kernel import cache, db, guard, ids
 from shared.kernel.endpoint import Caller, Encoded, PostId, Username
 from shared.kernel.pages import PageQuery, cursor
@@ -172,3 +174,17 @@ def snapshot(post_id: int) -> tuple[bytes, int] | None:
 def refresh(post_ids: Sequence[int]) -> None:
     """Bring posts in Redis up to date. Raises CacheUnavailable, DatabaseUnavailable."""
     cache.run_sync(*projection.rows(projection.load(post_ids)))
+
+
+class Mentions(msgspec.Struct, frozen=True):
+    """Who is mentioned in a post, as of `version`."""
+
+    mentions: list[str]
+    deleted: bool
+    version: int
+
+
+def mentions_of(post_id: int) -> Mentions | None:
+    """Who is mentioned in a post, of Postgres, deleted ones too; None if there never was one."""
+    rows = projection.load([post_id])
+    return Mentions(rows[0].mentions, rows[0].deleted_at is not None, rows[0].version) if rows else None

@@ -48,27 +48,6 @@ class Profile(msgspec.Struct, frozen=True):
     viewer: ProfileViewer | None
 
 
-class Unread(msgspec.Struct, frozen=True):
-    """What waits to be read."""
-
-    notifications: int
-    chats: int
-
-
-class Me(msgspec.Struct, frozen=True):
-    """One's own profile. `birthday` is YYYY-MM-DD."""
-
-    user: UserCard
-    email: str
-    bio: str
-    birthday: str | None
-    links: list[str]
-    created_at: int
-    counts: ProfileCounts
-    unread: Unread
-    settings: dict[str, bool]
-
-
 class UserChanged(Event, frozen=True):
     """A user signed up, or their profile, counts or state changed."""
 

@@ -10,9 +10,8 @@ from shared.kernel import cache, db, guard, ids
 from shared.kernel.endpoint import Caller, Username
 from shared.kernel.problems import NotFound
 from shared.kernel.projection import body_of
-from shared.notifications import reads as notifications
 from shared.profiles import projection, store
-from shared.profiles.model import Me, Profile, ProfileCounts, ProfileViewer, Unread, UserCard
+from shared.profiles.model import Profile, ProfileViewer, UserCard
 from shared.visibility import reads as visibility
 from shared.visibility.model import Relation, may_see
 
@@ -63,12 +62,23 @@ def fresh(user_ids: Iterable[int]) -> tuple[list[cache.Command], dict[int, Card]
 
 def reachable(viewer_id: int, usernames: list[str]) -> dict[str, int]:
     """The ids of those among `usernames` whom `viewer_id` may mention: who exist, with no block between them."""
+    found = named(usernames)
+    relations = visibility.between(viewer_id, list(found.values()))
+    return {name: user_id for name, user_id in found.items() if may_see(relations[user_id])}
+
+
+def named(usernames: list[str]) -> dict[str, int]:
+    """The ids of those among `usernames` who exist."""
     if not usernames:
         return {}
     with db.connection() as conn:
-        found = {row.username: row.id for row in store.BY_USERNAMES.all(conn, usernames=usernames)}
-    relations = visibility.between(viewer_id, list(found.values()))
-    return {name: user_id for name, user_id in found.items() if may_see(relations[user_id])}
+        return {row.username: row.id for row in store.BY_USERNAMES.all(conn, usernames=usernames)}
+
+
+def username_of(user_id: int) -> str | None:
+    """The username of a user; None if they are gone."""
+    rows = projection.load([user_id])
+    return rows[0].username if rows and rows[0].state == "active" else None
 
 
 async def _fill(user_ids: list[int]) -> dict[int, bytes]:
@@ -153,26 +163,14 @@ def viewer_flags(relation: Relation, *, followed_by: bool) -> ProfileViewer:
     return ProfileViewer(relation.following, followed_by, relation.blocking, relation.muting)
 
 
-def me(caller: Caller) -> Me:
-    """The caller's own profile, of Postgres: it has what is not cached (e-mail, birthday). Raises NotFound."""
-    with db.connection() as conn:
-        rows = store.USERS.all(conn, ids=[caller.user_id])
-        own = store.OWN.maybe(conn, id=caller.user_id)
-    if not rows or own is None or rows[0].state != "active":
-        raise NotFound("user_not_found")
-    row = rows[0]
-    card = msgspec.json.decode(projection.encoded_card(row), type=UserCard)
-    return Me(
-        user=card,
-        email=own.email,
-        bio=row.bio,
-        birthday=own.birthday.isoformat() if own.birthday else None,
-        links=row.links,
-        created_at=own.created_at,
-        counts=ProfileCounts(row.post_count, row.follower_count, row.following_count),
-        unread=Unread(notifications=notifications.unread_count(caller.user_id), chats=0),
-        settings={},
-    )
+def own(user_id: int) -> Profile | None:
+    """A user's profile as they see it themselves, of Postgres; None if they are gone."""
+    rows = projection.load([user_id])
+    if not rows or rows[0].state != "active":
+        return None
+    rest = projection.rest_of(rows[0])
+    card = msgspec.json.decode(projection.encoded_card(rows[0]), type=UserCard)
+    return Profile(card, rest.bio, rest.links, rest.counts, None)
 
 
 def followers_after(user_id: int, after: int, limit: int) -> list[tuple[int, int]]:
@@ -190,3 +188,35 @@ def refresh(user_ids: Sequence[int]) -> None:
 def refresh_relationship(user_id: int, other_id: int) -> None:
     """Bring the relationship of two in Redis up to date, one direction. Raises as `refresh`."""
     cache.run_sync(*visibility.current(user_id, other_id))
+
+
+class UserState(msgspec.Struct, frozen=True):
+    """A user, and whether they are there."""
+
+    id: int
+    username: str
+    active: bool
+
+
+class FollowState(msgspec.Struct, frozen=True):
+    """A follow, or one that was undone."""
+
+    follower_id: int
+    followee_id: int
+    following: bool
+    version: int
+
+
+def states_of(user_ids: Sequence[int]) -> list[UserState]:
+    """The users as they are in Postgres now, gone ones too."""
+    return sorted(
+        (UserState(row.id, row.username, row.state == "active") for row in projection.load(user_ids)),
+        key=lambda user: user.id,
+    )
+
+
+def follows_among(pairs: Sequence[tuple[int, int]]) -> list[FollowState]:
+    """The follows of (follower, followee) pairs as they are in Postgres now, undone ones too."""
+    with db.connection() as conn:
+        rows = store.FOLLOWS_AMONG.all(conn, followers=[a for a, _ in pairs], followees=[b for _, b in pairs])
+    return [FollowState(row.follower_id, row.followee_id, row.following, row.version) for row in rows]

@@ -1,6 +1,5 @@
 """The SQL of profiles."""
 
-from datetime import date
 from typing import Any
 
 import msgspec
@@ -24,14 +23,6 @@ class UserRow(msgspec.Struct, frozen=True):
     version: int
 
 
-class OwnRow(msgspec.Struct, frozen=True):
-    """What only the owner sees, read together with the row."""
-
-    email: str
-    birthday: date | None
-    created_at: int
-
-
 class IdRow(msgspec.Struct, frozen=True):
     """The id of a user."""
 
@@ -52,6 +43,15 @@ class FollowerRow(msgspec.Struct, frozen=True):
     follow_id: int
 
 
+class FollowStateRow(msgspec.Struct, frozen=True):
+    """A follow, or one that was undone."""
+
+    follower_id: int
+    followee_id: int
+    following: bool
+    version: int
+
+
 class FollowRow(msgspec.Struct, frozen=True):
     """A relationship after a change of it, and both users."""
 
@@ -67,13 +67,18 @@ class FollowRow(msgspec.Struct, frozen=True):
 _COLUMNS = "id, username, name, bio, links, picture, state, post_count, follower_count, following_count, version"
 
 USERS = db.Statement(f"SELECT {_COLUMNS} FROM users WHERE id = ANY(CAST(:ids AS bigint[]))", UserRow)
-OWN = db.Statement("SELECT email, birthday, created_at FROM users WHERE id = :id", OwnRow)
 BY_USERNAME = db.Statement("SELECT id FROM users WHERE username = :username AND state = 'active'", IdRow)
 BY_USERNAMES = db.Statement(
     "SELECT id, username FROM users WHERE username = ANY(CAST(:usernames AS text[])) AND state = 'active'",
     NameRow,
 )
 ALL_IDS = db.Statement("SELECT id FROM users WHERE id > :after ORDER BY id LIMIT :limit", IdRow)
+FOLLOWS_AMONG = db.Statement(
+    """SELECT r.user_id, r.other_id, r.follow_id IS NOT NULL, r.version
+         FROM unnest(CAST(:followers AS bigint[]), CAST(:followees AS bigint[])) AS p (a, b)
+         JOIN relationships r ON r.user_id = p.a AND r.other_id = p.b ORDER BY 1, 2""",
+    FollowStateRow,
+)
 # One page of followers, oldest follow first: fan-out goes through them in chunks, each an index range.
 FOLLOWERS_AFTER = db.Statement(
     """SELECT user_id, follow_id FROM relationships

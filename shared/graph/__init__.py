@@ -1,0 +1,1 @@
+"""The social graph as a projection: who there is, and who follows whom."""

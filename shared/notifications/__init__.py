@@ -1,0 +1,1 @@
+"""Notifications: grouped, revocable, told live."""

@@ -1,0 +1,67 @@
+"""Telling users of acts, taking it back, marking as read."""
+
+from shared.kernel import cache, db, events, ids
+from shared.kernel.endpoint import Caller
+from shared.live import publish
+from shared.notifications import projection, reads, store
+from shared.notifications.model import Act, NotificationChanged
+from shared.profiles import reads as profiles
+from shared.visibility import reads as visibility
+from shared.visibility.model import may_notify
+
+
+def apply(acts: list[Act]) -> None:
+    """Bring acts into their notifications: in any order, any number of times, it ends the same.
+
+    Nobody is told of themselves, nor across a block or of someone muted; taking back is done for all.
+    """
+    for act in acts:
+        if act.user_id == act.actor_id:
+            continue
+        relation = visibility.between(act.user_id, [act.actor_id])[act.actor_id]
+        if act.act_id is None or may_notify(relation):
+            db.retrying(_apply, act)
+
+
+def _apply(act: Act) -> None:
+    with db.transaction() as conn:
+        group = store.LOCK_GROUP.one(conn, id=ids.new_id(), user_id=act.user_id, type=act.type, subject=act.subject)
+        heard = store.SET_ACT.maybe(conn, id=group.id, actor_id=act.actor_id, act_id=act.act_id, version=act.version)
+        if heard is None:
+            return  # it was heard before, or something newer was
+        store.RECOUNT.run(conn, id=group.id, added=act.act_id is not None)
+        events.emit(conn, NotificationChanged(group.id, act.user_id, group.version))
+    _project(act.user_id)
+
+
+def push(event: NotificationChanged) -> None:
+    """Tell the user's sockets what a notification is by now, once a change."""
+    with db.connection() as conn:
+        group = store.BY_ID.maybe(conn, id=event.notification_id)
+    if group is None or group.version != event.version:
+        return  # a newer change tells it
+    once = f"notification:{ids.encode(group.id)}:{group.version}"
+    if group.latest_id is None:
+        # Made and taken back at once: nobody heard of it, and taking back is heard all the same.
+        publish.deliver(
+            [event.user_id], "notification.revoked", b'{"id":"%b"}' % ids.encode(group.id).encode(), once=once
+        )
+        return
+    relations = visibility.between(event.user_id, group.actors)
+    found = profiles.load_cards_sync([actor for actor in group.actors if may_notify(relations[actor])])
+    if found:
+        publish.deliver([event.user_id], "notification.created", reads.encoded(group, found), once=once)
+
+
+def mark_all_read(caller: Caller) -> None:
+    """Mark all of the caller's notifications as read."""
+    with db.connection() as conn:
+        store.MARK_ALL_READ.run(conn, user_id=caller.user_id)
+    _project(caller.user_id)
+
+
+def _project(user_id: int) -> None:
+    try:
+        cache.run_sync(*projection.changed(user_id), events.nudge())
+    except cache.CacheUnavailable:
+        pass  # Redis is filled anew when it is back

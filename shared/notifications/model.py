@@ -1,0 +1,53 @@
+"""Notifications: their types and events."""
+
+from typing import Literal
+
+import msgspec
+
+from shared.kernel.events import Event
+from shared.profiles.model import UserCard
+
+NotificationType = Literal["follow", "mention"]
+# How many of a group's latest actors are shown.
+SHOWN_ACTORS = 3
+
+
+class Subject(msgspec.Struct, frozen=True):
+    """What a notification is about: a post by its id, or for a follow you yourself, by username."""
+
+    type: Literal["post", "user"]
+    id: str
+
+
+class Notification(msgspec.Struct, frozen=True):
+    """A group of acts of one type on one subject. `actors` are the latest 3, `at` is when the latest acted."""
+
+    id: str
+    type: NotificationType
+    subject: Subject
+    actors: list[UserCard]
+    actor_count: int
+    at: int
+    unread: bool
+
+
+class Act(msgspec.Struct, frozen=True):
+    """Something that `actor_id` did, or undid (`act_id` null), that `user_id` is told of.
+
+    `version` grows with each change of the act: an older one that comes late changes nothing.
+    """
+
+    user_id: int
+    type: NotificationType
+    subject: str
+    actor_id: int
+    act_id: int | None
+    version: int
+
+
+class NotificationChanged(Event, frozen=True):
+    """A notification was made, grew, shrank, or was taken back. `version` is that of its row."""
+
+    notification_id: int
+    user_id: int
+    version: int
