@@ -32,7 +32,7 @@ async def answer(path: str) -> http.Answer:
     if path == "/healthz":
         return http.Answer(200, b'{"status":"up"}', codec.JSON_TYPE)
     postgres, redis, media = await asyncio.gather(
-        _state(db.in_thread(_ping_postgres)), _state(_ping_redis()), _state(db.in_thread(storage.stat, ["readyz"]))
+        _state(db.in_thread(_ping_postgres)), _state(_ping_redis()), _state(db.in_thread(storage.ping))
     )
     document = {
         "status": "up" if postgres == "up" else "down",

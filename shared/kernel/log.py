@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from shared.kernel import ids
 from shared.kernel import ledger as ledgers
 from shared.kernel.config import settings
 
@@ -88,7 +89,7 @@ def request(
         },
         "target": target,
         "request_id": request_id,
-        "user": user,
+        "user": None if user is None else ids.encode(user),
         "ledger": ledger,
     }
     trace = trace_id.get()

@@ -1,0 +1,1 @@
+"""What is always on: the WebSocket service, and the outbox's relay."""
