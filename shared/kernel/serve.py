@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
-from shared.kernel import codec, guard, health, http, idempotency, ledger, log, sessions, tokens
+from shared.kernel import codec, guard, health, http, idempotency, ledger, log, openapi, sessions, tokens
 from shared.kernel.config import settings
 from shared.kernel.endpoint import Caller, Encoded, Endpoint, WithCookie, read_path_parameter
 from shared.kernel.problems import FieldError, InternalError, Invalid, Problem, Unauthorized
@@ -66,6 +66,8 @@ class _Exchange:
             return self._options()
         if request.path in health.PATHS and request.method in ("GET", "HEAD"):
             return await health.answer(request.path)
+        if request.path == openapi.PATH and request.method in ("GET", "HEAD"):
+            return http.Answer(200, openapi.encoded(), codec.JSON_TYPE)
         self.format = codec.format_of_answer(request.field(b"accept"))
         endpoint, texts = self.router.match(request.method, request.path)
         self.endpoint = endpoint
