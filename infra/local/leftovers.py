@@ -74,7 +74,7 @@ def _group(pid: int, started: float, data: Path) -> list[psutil.Process]:
             return []
         return [leader, *_members(pid)]
     except psutil.NoSuchProcess:
-        return [member for member in _members(pid) if _is_marked(member, data)]
+        return [member for member in _members(pid) if is_of(member, data)]
 
 
 def _members(group: int) -> list[psutil.Process]:
@@ -88,9 +88,13 @@ def _members(group: int) -> list[psutil.Process]:
     return members
 
 
-def _is_marked(process: psutil.Process, data: Path) -> bool:
+def is_of(process: psutil.Process, data: Path) -> bool:
+    """Whether a process belongs to the stack of this folder: it carries its mark, or works in it.
+
+    Postgres and Valkey write their titles over the environment that they were given; both work in their folders.
+    """
     try:
-        return process.environ().get(MARK) == str(data)
+        return process.environ().get(MARK) == str(data) or data in Path(process.cwd()).parents
     except psutil.Error:
         return False
 

@@ -111,6 +111,7 @@ def _all(data: Path, ports: dict[str, int], secrets: dict[str, str], env: dict[s
             name="console",
             command=(PYTHON, "-m", "infra.local.console"),
             ready=http_ready(f"http://{LOOPBACK}:{ports['console']}/healthz"),
+            ports=(ports["console"], ports["smtp"]),
         ),
         Service(name="migrate", command=(PYTHON, "-m", "infra.migrations"), needs=("postgres",), once=True),
         Service(name="wire", command=(PYTHON, "-m", "infra.local.wire"), needs=("pubsub",), once=True),
@@ -121,6 +122,7 @@ def _all(data: Path, ports: dict[str, int], secrets: dict[str, str], env: dict[s
             command=(PYTHON, "-m", "realtime_service"),
             needs=("migrate", "valkey"),
             ready=http_ready(f"http://{LOOPBACK}:{ports['live']}/healthz"),
+            ports=(ports["live"],),
             watches=LIVE_CODE,
         ),
         Service(
@@ -134,12 +136,8 @@ def _all(data: Path, ports: dict[str, int], secrets: dict[str, str], env: dict[s
 
 def _stores(data: Path, ports: dict[str, int], secrets: dict[str, str], env: dict[str, str]) -> list[Service]:
     if "NEO4J_URI" in os.environ:
-        graph = Service(
-            name="graph",
-            command=(),
-            once=True,
-            ready=stores.bolt_ready(*(env[name] for name in OUTSIDE_GRAPH)),
-        )
+        check = stores.bolt_ready(*(env[name] for name in OUTSIDE_GRAPH))
+        graph = Service(name="graph", command=(), once=True, prepare=check)
     else:
         graph = stores.graph(data, ports["graph"], ports["graph_http"], secrets["graph"])
     return [
@@ -157,8 +155,9 @@ def _google(data: Path, ports: dict[str, int], env: dict[str, str]) -> list[Serv
             name="pubsub",
             command=(PYTHON, "-m", "infra.local.pubsub"),
             ready=port_ready(ports["pubsub"]),
+            ports=(ports["pubsub"], ports["pubsub_http"]),
         ),
-        Service(name="storage", command=storage, ready=port_ready(ports["storage"])),
+        Service(name="storage", command=storage, ready=port_ready(ports["storage"]), ports=(ports["storage"],)),
     ]
 
 
@@ -171,5 +170,6 @@ def _function(target: str, ports: dict[str, int], *, needs: tuple[str, ...]) -> 
         needs=needs,
         ready=http_ready(f"http://{LOOPBACK}:{port}/healthz"),
         watches=CODE,
-        listens=port,
+        ports=(port,),
+        hands_over=True,
     )

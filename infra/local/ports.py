@@ -67,11 +67,18 @@ def free_port(taken: Iterable[int] = ()) -> int:
     raise PortTaken(f"no free port between {FREE_RANGE.start} and {FREE_RANGE.stop}")
 
 
+def check(name: str, ports: Iterable[int]) -> None:
+    """Raise PortTaken if the part `name` can't listen on one of `ports`."""
+    for port in ports:
+        if not is_free(port):
+            raise PortTaken(f"port {port} of {name} is taken{holder(port)}; stop it, or use ./dev up --ephemeral")
+
+
 def choose(names: Iterable[str], remembered_in: Path, *, free: bool) -> dict[str, int]:
     """A port for each of `names`.
 
     `free`: any that are free. Else the preferred ones; a part whose port no client knows by heart moves to a free one
-    when it is taken, and keeps that (in the file `remembered_in`) for the next start. Raises PortTaken.
+    when it is taken, and keeps that (in the file `remembered_in`) for the next start.
     """
     remembered: dict[str, int] = {}
     if not free and remembered_in.exists():
@@ -81,8 +88,6 @@ def choose(names: Iterable[str], remembered_in: Path, *, free: bool) -> dict[str
         port = 0 if free else remembered.get(name, PREFERRED[name])
         if not port or (name not in FIXED and not is_free(port)):
             port = free_port(chosen.values())
-        elif not is_free(port):
-            raise PortTaken(f"port {port} of {name} is taken{holder(port)}; stop it, or use ./dev up --ephemeral")
         chosen[name] = port
     if not free:
         draft = remembered_in.with_suffix(".draft")

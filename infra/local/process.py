@@ -55,12 +55,15 @@ class Process:
             identity = root_identity() if service.refuses_root else "self"
         except (NotReady, OSError) as error:
             raise Died(f"{service.name} can't start: {error}") from None
+        if not service.command:
+            return
         spawning = asyncio.ensure_future(self._spawn(launched(service.command, service.stop_signal, identity)))
         try:
-            running = self._running = await asyncio.shield(spawning)
+            running = await asyncio.shield(spawning)
         except asyncio.CancelledError:
             self._running = await spawning  # so that stop() finds what was being started
             raise
+        self._running = running
         self.pid = running.pid
         self.began = time.monotonic()
         self.started_at = _start_time(self.pid)
@@ -165,8 +168,8 @@ class Process:
     async def _spawn(self, command: list[str]) -> asyncio.subprocess.Process:
         env = self._env | self.service.env
         inherited: list[int] = []
-        if self.service.listens:
-            inherited = [self._listening(self.service.listens)]
+        if self.service.hands_over:
+            inherited = [self._listening(self.service.ports[0])]
             env["LISTEN_FDS"] = str(inherited[0])
         with self._open_log() as log:
             return await asyncio.create_subprocess_exec(

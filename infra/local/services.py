@@ -18,7 +18,10 @@ class NotReady(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """One process of the stack, or with `once` a step that runs to its end when what it needs is there."""
+    """One process of the stack, or with `once` a step that runs to its end when what it needs is there.
+
+    A step without a command is its `prepare` alone.
+    """
 
     name: str
     command: tuple[str, ...]
@@ -35,8 +38,10 @@ class Service:
     refuses_root: bool = False
     watches: tuple[str, ...] = ()
     """Files and folders of the repository: a change in them restarts the process."""
-    listens: int | None = None
-    """A port on which the supervisor listens for it, so that a restart refuses no connection."""
+    ports: tuple[int, ...] = ()
+    """Where it listens."""
+    hands_over: bool = False
+    """Whether the supervisor listens on its port for it and passes the socket on: then a restart refuses nobody."""
 
 
 def http_ready(url: str) -> Callable[[], None]:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -58,33 +59,73 @@ def load(path: str | os.PathLike[str] = ROOT / ".local") -> Stack:
     return Stack(data=data, pids=addresses["pids"], env=env, **{name: addresses.get(name, "") for name in names})
 
 
+class Run:
+    """A `./dev up` that this process started, and all that it says."""
+
+    def __init__(self, arguments: Sequence[str], root: Path = ROOT) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "infra.local.cli", "up", *arguments],
+            cwd=root,
+            env=os.environ | {"PYTHONPATH": str(root)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._lines: list[str] = []
+        self._ended = False
+        self._news = threading.Condition()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def output(self) -> str:
+        """What it has said so far."""
+        return "".join(self._lines)
+
+    def said(self, text: str, seconds: float = 60.0, *, after: int = 0) -> str:
+        """Wait for a line with `text` in it, past the `after` first ones. Raises StackFailed with all that was said."""
+        with self._news:
+            self._news.wait_for(lambda: self._ended or self._found(text, after), seconds)
+            if found := self._found(text, after):
+                return found
+        raise StackFailed(f"./dev up did not say {text!r}, but:\n{self.output}")
+
+    def ready(self, seconds: float = 120.0) -> Stack:
+        """The stack, once it is ready. Raises StackFailed."""
+        words = self.said("ready ", seconds).split()
+        return load(dict(word.split("=", 1) for word in words[1:])["stack"])
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Ask it to stop and wait until it has. Returns its exit code. Raises subprocess.TimeoutExpired."""
+        self.process.send_signal(number)
+        try:
+            return self.process.wait(STOP_SECONDS)
+        finally:
+            self.process.kill()
+            self._reader.join()
+
+    def _found(self, text: str, after: int) -> str:
+        return next((line for line in self._lines[after:] if text in line), "")
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            with self._news:
+                self._lines.append(line)
+                self._news.notify_all()
+        with self._news:
+            self._ended = True
+            self._news.notify_all()
+
+
 @contextmanager
-def ephemeral(only: Sequence[str] = (), arguments: Sequence[str] = ()) -> Iterator[Stack]:
+def ephemeral(only: Sequence[str] = ()) -> Iterator[Stack]:
     """A throwaway stack on free ports, stopped and deleted at the end. `only`: these parts and what they need.
 
     Raises StackFailed with what it said if it doesn't start.
     """
-    command = [sys.executable, "-m", "infra.local.cli", "up", "--ephemeral", *arguments]
-    if only:
-        command += ["--only", ",".join(only)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    run = Run(["--ephemeral", *(["--only", ",".join(only)] if only else [])])
     try:
-        yield load(_ready_stack(process))
+        yield run.ready()
     finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.communicate(timeout=STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            raise
-
-
-def _ready_stack(process: subprocess.Popen[str]) -> str:
-    said: list[str] = []
-    assert process.stdout is not None
-    for line in process.stdout:
-        said.append(line)
-        if line.startswith("ready "):
-            return dict(word.split("=", 1) for word in line.split()[1:])["stack"]
-    raise StackFailed("".join(said))
+        run.stop()

@@ -40,6 +40,13 @@ JVM_OPTIONS = (
     "--add-modules=jdk.incubator.vector",
     "--enable-native-access=ALL-UNNAMED",
 )
+# To the process's output alone; by itself it writes files into the folder that it is started in.
+GRAPH_LOGGING = """handlers = java.util.logging.ConsoleHandler
+.level = INFO
+io.undertow.level = WARNING
+org.xnio.level = WARNING
+java.util.logging.ConsoleHandler.formatter = com.arcadedb.log.LogFormatter
+"""
 
 
 class NoServer(Exception):
@@ -88,6 +95,7 @@ def postgres(data: Path, port: int, password: str, app_password: str) -> Service
         stop_signal=signal.SIGINT,  # Postgres's fast shutdown: open transactions are rolled back, nobody is waited for
         stop_seconds=20,
         refuses_root=True,
+        ports=(port,),
     )
 
 
@@ -163,7 +171,9 @@ def valkey(data: Path, port: int, password: str) -> Service:
         except redis.RedisError as error:
             raise NotReady(f"valkey: {error}") from None
 
-    return Service(name="valkey", command=(str(get_binary_path()), str(config)), prepare=prepare, ready=ready)
+    return Service(
+        name="valkey", command=(str(get_binary_path()), str(config)), prepare=prepare, ready=ready, ports=(port,)
+    )
 
 
 def graph(data: Path, bolt_port: int, http_port: int, password: str) -> Service:
@@ -176,7 +186,7 @@ def graph(data: Path, bolt_port: int, http_port: int, password: str) -> Service:
             " set NEO4J_URI, NEO4J_USER and NEO4J_PASSWORD to a Neo4j 5 of yours"
         ) from None
     folder = data / "graph"
-    arguments = folder / "java.args"
+    arguments, logging_settings = folder / "java.args", folder / "logging.properties"
     settings = {
         "server.rootPath": str(folder),
         "server.logsDirectory": str(folder / "log"),
@@ -194,7 +204,13 @@ def graph(data: Path, bolt_port: int, http_port: int, password: str) -> Service:
     def prepare() -> None:
         folder.mkdir(exist_ok=True)
         lines = [*JVM_OPTIONS, *(f"-Darcadedb.{name}={value}" for name, value in settings.items())]
-        lines += ["-cp", f"{package}/jars/*", "com.arcadedb.server.ArcadeDBServer"]
+        logging_settings.write_text(GRAPH_LOGGING)
+        lines += [
+            f"-Djava.util.logging.config.file={logging_settings}",
+            "-cp",
+            f"{package}/jars/*",
+            "com.arcadedb.server.ArcadeDBServer",
+        ]
         # In a file, because a command line, which holds a password here, can be read by everybody on the machine.
         keys.write_private(arguments, "\n".join('"' + line.replace("\\", "\\\\") + '"' for line in lines))
 
@@ -204,6 +220,7 @@ def graph(data: Path, bolt_port: int, http_port: int, password: str) -> Service:
         prepare=prepare,
         ready=bolt_ready(f"bolt://{LOOPBACK}:{bolt_port}", GRAPH_USER, password, GRAPH_DATABASE),
         stop_seconds=20,
+        ports=(bolt_port, http_port),
     )
 
 

@@ -79,6 +79,8 @@ def _locked(data: Path, options: argparse.Namespace) -> int:
         if not (data / "signer.json").exists():
             make_signer(data / "signer.json")
         planned = plan.make(data, chosen, secrets, [name for name in options.only.split(",") if name])
+        for service in planned.services:
+            ports.check(service.name, service.ports)
         env = {name: value for name, value in os.environ.items() if name not in plan.DROPPED}
         env |= {"PYTHONUNBUFFERED": "1", "XDG_RUNTIME_DIR": ""} | planned.env
         screen = Screen([service.name for service in planned.services])
