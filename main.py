@@ -72,4 +72,4 @@ def _event_target(name: str) -> Any:
     for module in EVENT_TARGETS if name == "background" else [MODULES[name]]:
         import_module(module)
     found = list(events.REACTIONS.values()) if name == "background" else [events.REACTIONS[name]]
-    return events.as_cloud_event_function(found, name)
+    return events.target(name, found)

@@ -5,17 +5,17 @@ in the caller's transaction; the relay publishes it after the commit. `@on` decl
 """
 
 import base64
-import inspect
 import logging
 import re
-import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, ClassVar, Final, TypeVar
 
 import msgspec
 
-from shared.kernel import cache, clock, db, ledger, log
+from shared.kernel import cache, clock, db, health, http, ledger, log
+from shared.kernel.problems import MethodNotAllowed, NotFound, Problem, Unavailable, Unreadable
 
+_log: Final = logging.getLogger("events")
 NUDGE_CHANNEL: Final = "relay:nudge"
 _CAPITAL: Final = re.compile(r"(?<!^)(?=[A-Z])")
 
@@ -95,7 +95,7 @@ def handle(reaction: Reaction, message: dict[str, Any]) -> None:
     event = msgspec.json.decode(base64.b64decode(message.get("data", "")), type=kind)
     trips = ledger.open_ledger()
     reaction.function(event)
-    logging.getLogger("events").info(
+    _log.info(
         "%s handled %s",
         reaction.name,
         kind.topic,
@@ -107,23 +107,51 @@ def _counts(trips: ledger.Ledger) -> dict[str, int]:
     return {store: entry.trips for store, entry in trips.items()}
 
 
-def as_cloud_event_function(reactions: Sequence[Reaction], name: str) -> Callable[[Any], None]:
-    """The function that the framework calls with a CloudEvent, for one background function or as router of many.
+def target(name: str, reactions: Sequence[Reaction]) -> Callable[[Any], Awaitable[http.Answer]]:
+    """The function that functions-framework calls with CloudEvents, for one background function or as router of many.
 
-    A router finds the function in the subscription's name, `{topic}--{function}`.
+    It reads them itself, as `functions_framework.cloud_event` would, but answers health checks too, and tells a bad
+    CloudEvent what is wrong rather than its `repr`. A router finds the function in the subscription's name,
+    `{topic}--{function}`. What a function raises is a 503: the event comes again.
     """
-    import functions_framework
-
     by_name = {reaction.name: reaction for reaction in reactions}
 
-    def receive(cloud_event: Any) -> None:
-        data = cloud_event.data
-        if len(by_name) == 1:
-            (reaction,) = by_name.values()
-        else:
-            reaction = by_name[str(data["subscription"]).rpartition("--")[2]]
-        handle(reaction, data["message"])
+    async def receive(request: Any) -> http.Answer:
+        incoming = http.Request(request.scope, request.receive)
+        try:
+            if incoming.path in health.PATHS and incoming.method in ("GET", "HEAD"):
+                return await health.answer(incoming.path)
+            if incoming.method != "POST":
+                raise MethodNotAllowed(["POST"])
+            reaction, message = _addressed(by_name, incoming, await incoming.body())
+            await db.in_thread(handle, reaction, message)
+        except Problem as problem:
+            return _refusal(problem)
+        except Exception:
+            _log.exception("background function failed", extra={"target": name})
+            return _refusal(Unavailable(name))
+        return http.Answer(204, b"", None)
 
     receive.__name__ = receive.__qualname__ = name
-    receive.__doc__ = inspect.getdoc(reactions[0].function) if len(reactions) == 1 else "Every background function."
-    return typing.cast("Callable[[Any], None]", functions_framework.cloud_event(receive))
+    return receive
+
+
+def _addressed(by_name: dict[str, Reaction], incoming: http.Request, body: bytes) -> tuple[Reaction, dict[str, Any]]:
+    from cloudevents.exceptions import GenericException
+    from cloudevents.http import from_http
+
+    headers = {field.decode("latin-1"): value.decode("latin-1") for field, value in incoming.fields.items()}
+    try:
+        data: Any = from_http(headers, body).data
+        message = data["message"]
+        base64.b64decode(message.get("data", ""), validate=True)
+    except (GenericException, KeyError, TypeError, AttributeError, ValueError):
+        raise Unreadable("bad_cloud_event", "This is no CloudEvent with a Pub/Sub message.") from None
+    function = next(iter(by_name)) if len(by_name) == 1 else str(data.get("subscription", "")).rpartition("--")[2]
+    if function not in by_name:
+        raise NotFound("no_such_function", "No function hears this subscription.")
+    return by_name[function], message
+
+
+def _refusal(problem: Problem) -> http.Answer:
+    return http.Answer(problem.status, msgspec.json.encode(problem.document()), "application/problem+json")
