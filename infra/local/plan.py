@@ -115,8 +115,8 @@ def _all(data: Path, ports: dict[str, int], secrets: dict[str, str], env: dict[s
         ),
         Service(name="migrate", command=(PYTHON, "-m", "infra.migrations"), needs=("postgres",), once=True),
         Service(name="wire", command=(PYTHON, "-m", "infra.local.wire"), needs=("pubsub",), once=True),
-        _function("api", ports, needs=("migrate", "valkey", "graph", "pubsub", "storage")),
-        _function("background", ports, needs=("migrate", "valkey", "graph", "wire", "storage")),
+        _function("api", data, ports, needs=("migrate", "valkey")),
+        _function("background", data, ports, needs=("migrate", "valkey")),
         Service(
             name="live",
             command=(PYTHON, "-m", "realtime_service"),
@@ -150,10 +150,12 @@ def _stores(data: Path, ports: dict[str, int], secrets: dict[str, str], env: dic
 def _google(data: Path, ports: dict[str, int], env: dict[str, str]) -> list[Service]:
     storage = (PYTHON, "-m", "infra.local.storage", "--port", str(ports["storage"]), "--data", str(data / "storage"))
     storage += ("--signer", env["STORAGE_SIGNER_FILE"], "--bucket", BUCKET, "--cors-origin", env["CORS_ORIGINS"])
+    pubsub = (PYTHON, "-m", "infra.local.pubsub", "--port", str(ports["pubsub"]))
+    pubsub += ("--http-port", str(ports["pubsub_http"]), "--data", str(data / "pubsub"))
     return [
         Service(
             name="pubsub",
-            command=(PYTHON, "-m", "infra.local.pubsub"),
+            command=pubsub,
             ready=port_ready(ports["pubsub"]),
             ports=(ports["pubsub"], ports["pubsub_http"]),
         ),
@@ -161,8 +163,9 @@ def _google(data: Path, ports: dict[str, int], env: dict[str, str]) -> list[Serv
     ]
 
 
-def _function(target: str, ports: dict[str, int], *, needs: tuple[str, ...]) -> Service:
+def _function(target: str, data: Path, ports: dict[str, int], *, needs: tuple[str, ...]) -> Service:
     port = ports[target]
+    runtime = data / "run" / target
     command = (FRAMEWORK, "--source", "main.py", "--target", target, "--asgi", "--host", LOOPBACK, "--port", str(port))
     return Service(
         name=target,
@@ -172,4 +175,6 @@ def _function(target: str, ports: dict[str, int], *, needs: tuple[str, ...]) -> 
         watches=CODE,
         ports=(port,),
         hands_over=True,
+        env={"XDG_RUNTIME_DIR": str(runtime)},  # gunicorn puts a control socket there, or else in the home folder
+        prepare=lambda: runtime.mkdir(parents=True, exist_ok=True),
     )

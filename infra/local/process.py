@@ -18,6 +18,7 @@ from infra.local.services import NotReady, Service
 LOG_BYTES = 8 << 20
 TAIL_LINES = 12
 POLL_SECONDS = 0.05
+GROUP_SECONDS = 5.0
 QUICK_DEATH_SECONDS = 10.0
 QUICK_DEATHS = 5
 FIRST_BACKOFF_SECONDS = 0.2
@@ -74,21 +75,22 @@ class Process:
         """Wait until it ends by itself; what is left of its group is ended too. Returns how it ended."""
         assert self._running is not None
         code = await self._running.wait()
-        await self._end_group()
+        await _end_group(self._running.pid)
         return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
     async def stop(self) -> None:
         """End it: its stop signal, then after `stop_seconds` a kill. Nothing of its group is left."""
-        if self._running is None:
+        running = self._running  # another may have taken its place by the time that this one has ended
+        if running is None:
             return
-        if self._running.returncode is None:
-            _send(self._running.pid, self.service.stop_signal)
+        if running.returncode is None:
+            _send(running.pid, self.service.stop_signal)
             try:
-                await asyncio.wait_for(self._running.wait(), self.service.stop_seconds)
+                await asyncio.wait_for(running.wait(), self.service.stop_seconds)
             except TimeoutError:
-                _send(self._running.pid, signal.SIGKILL)
-                await self._running.wait()
-        await self._end_group()
+                _send(running.pid, signal.SIGKILL)
+                await running.wait()
+            await _end_group(running.pid)
 
     def kill(self) -> None:
         """End it now, unasked."""
@@ -146,18 +148,6 @@ class Process:
         if code != 0:
             raise Died(f"{self.service.name} ended with exit code {code}{self.tail()}")
 
-    async def _end_group(self) -> None:
-        """Kill what the ended leader left behind, and wait until it is gone."""
-        assert self._running is not None
-        group = self._running.pid
-        give_up = time.monotonic() + 5
-        while time.monotonic() < give_up:
-            try:
-                os.killpg(group, signal.SIGKILL)
-            except (ProcessLookupError, PermissionError):  # macOS says EPERM of a group of zombies
-                return
-            await asyncio.sleep(POLL_SECONDS / 5)
-
     def _open_log(self) -> BinaryIO:
         if self.log.exists() and self.log.stat().st_size > LOG_BYTES:
             self.log.replace(self.log.with_suffix(".log.1"))
@@ -188,6 +178,17 @@ class Process:
         if self._listener is None:
             self._listener = socket.create_server((LOOPBACK, port), backlog=LISTEN_BACKLOG)
         return self._listener.fileno()
+
+
+async def _end_group(group: int) -> None:
+    """Kill what an ended leader left behind, and wait until it is gone."""
+    give_up = time.monotonic() + GROUP_SECONDS
+    while time.monotonic() < give_up:
+        try:
+            os.killpg(group, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):  # macOS says EPERM of a group of zombies
+            return
+        await asyncio.sleep(POLL_SECONDS / 5)
 
 
 def _start_time(pid: int) -> float:

@@ -53,21 +53,23 @@ class Supervisor:
         """Name → pid of every process that has been started to stay."""
         return {name: p.pid for name, p in self._processes.items() if p.pid and not p.service.once}
 
-    async def start(self, stopping: asyncio.Event) -> None:
-        """Start everything, each as soon as what it needs answers, or until `stopping` is set. Raises Broken."""
-        self._keepers = [asyncio.create_task(self._keep(p), name=name) for name, p in self._processes.items()]
+    async def start(self, stopping: asyncio.Event, beside: asyncio.Task[None]) -> None:
+        """Start everything, each as soon as what it needs answers, or until `stopping` is set.
+
+        Raises Broken, and what the task `beside` raises: it is ended with the rest.
+        """
+        self._keepers = [beside, *(asyncio.create_task(self._keep(process)) for process in self._processes.values())]
         await self._until(stopping, asyncio.gather(*(event.wait() for event in self._up.values())))
 
-    async def serve(self, stopping: asyncio.Event, beside: asyncio.Task[None]) -> None:
-        """Keep everything running until `stopping` is set. Raises Broken, and what `beside` raises."""
-        self._keepers.append(beside)
+    async def serve(self, stopping: asyncio.Event) -> None:
+        """Keep everything running until `stopping` is set. Raises as start() does."""
         await self._until(stopping)
 
     async def edited(self, names: set[str]) -> None:
         """The code of these changed: start them afresh."""
         for name in names:
             self._edited[name].set()
-        await asyncio.gather(*(self._processes[name].stop() for name in names if self._up[name].is_set()))
+        await asyncio.gather(*(self._processes[name].stop() for name in names))
 
     async def stop(self) -> None:
         """End everything, what is needed by others last."""
@@ -105,10 +107,10 @@ class Supervisor:
                 death = f"{name} {await process.wait()}{process.tail()}"
             except Died as died:
                 death = str(died)
-                if not self._up[name].is_set():
-                    raise Broken(death) from None
             if self._edited[name].is_set():
                 continue
+            if not self._up[name].is_set():
+                raise Broken(death)
             deaths = 1 if time.monotonic() - process.began > QUICK_DEATH_SECONDS else deaths + 1
             await self._after_death(process, death, deaths, edited)
 
@@ -145,6 +147,7 @@ class Supervisor:
         finally:
             for end in ends:
                 end.cancel()
+            await asyncio.gather(*ends, return_exceptions=True)
 
     def _record(self) -> None:
         running = {name: (p.pid, p.started_at) for name, p in self._processes.items() if p.pid}

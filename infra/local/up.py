@@ -82,7 +82,7 @@ def _locked(data: Path, options: argparse.Namespace) -> int:
         for service in planned.services:
             ports.check(service.name, service.ports)
         env = {name: value for name, value in os.environ.items() if name not in plan.DROPPED}
-        env |= {"PYTHONUNBUFFERED": "1", "XDG_RUNTIME_DIR": ""} | planned.env
+        env |= {"PYTHONUNBUFFERED": "1"} | planned.env
         screen = Screen([service.name for service in planned.services])
         try:
             return asyncio.run(_run(planned, env, data, screen))
@@ -98,13 +98,15 @@ async def _run(planned: plan.Plan, env: dict[str, str], data: Path, screen: Scre
     keys.write_private(data / "env.json", json.dumps(planned.env, indent=2) + "\n")
     supervisor = Supervisor(planned.services, data, env, ROOT, screen, write_stack)
     stopping = _stop_on_signals(supervisor)
+    # Before anything starts, so that no edit is missed.
+    watching = asyncio.create_task(watch(ROOT, planned.services, supervisor.edited, screen.say))
+    await asyncio.sleep(0)
     try:
-        await supervisor.start(stopping)
+        await supervisor.start(stopping, watching)
         if not stopping.is_set():
             words = " ".join(f"{name}={planned.addresses[name]}" for name in ("api", "live", "console"))
             screen.ready(f"ready {words} stack={data / 'stack.json'}")
-            watching = asyncio.create_task(watch(ROOT, planned.services, supervisor.edited, screen.say))
-            await supervisor.serve(stopping, watching)
+            await supervisor.serve(stopping)
         return 0
     finally:
         screen.close()

@@ -1,6 +1,7 @@
 """`./dev up`: the stores start, die, come back and leave nothing behind."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import neo4j
 import pg8000.native
 import psutil
@@ -299,3 +301,43 @@ def test_postgres_can_be_run_by_root_below_folders_that_only_root_may_enter(tmp_
 def test_a_stack_can_be_loaded_by_its_folder_or_its_file():
     with ephemeral(["valkey"]) as stack:
         assert load(stack.data) == load(stack.data / "stack.json") == stack
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of the source, to be edited."""
+    for name in ("main.py", "shared", "functions", "infra"):
+        place = tmp_path / "source" / name
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, place, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            place.parent.mkdir(exist_ok=True)
+            shutil.copy(ROOT / name, place)
+    return tmp_path / "source"
+
+
+def test_an_edit_is_served_within_a_second_and_refuses_no_request(copy: Path):
+    health = copy / "shared" / "kernel" / "health.py"
+    with running("--ephemeral", "--only", "api", root=copy) as (run, stack), httpx.Client(base_url=stack.api) as client:
+        assert client.get("/healthz").json()["status"] == "up"
+        health.write_text(health.read_text().replace('"up"', '"edited"'))
+        edited = time.monotonic()
+        assert eventually(lambda: client.get("/healthz").json()["status"] == "edited")
+        assert time.monotonic() - edited < 1.5  # a second, and room for a busy machine
+        assert "health.py changed: api start" in run.output
+        assert stack.reread().pids["postgres"] == stack.pids["postgres"]
+
+
+def test_an_edit_that_breaks_the_code_ends_nothing_and_the_next_one_mends_it(copy: Path):
+    main, sound = copy / "main.py", (copy / "main.py").read_text()
+    with running("--ephemeral", "--only", "api", root=copy) as (run, stack):
+        main.write_text(sound + "\ndef broken(:\n")
+        run.said("what ran before goes on")
+        assert httpx.get(f"{stack.api}/healthz").is_success
+        main.write_text(sound + "\nimport nothing_that_there_is\n")
+        run.said("the edit broke it")
+        assert "No module named 'nothing_that_there_is'" in run.output
+        main.write_text(sound)
+        run.said("api runs again with the edit")
+        assert httpx.get(f"{stack.api}/healthz").is_success
+        assert run.process.poll() is None
