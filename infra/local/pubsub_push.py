@@ -8,9 +8,11 @@ import base64
 import contextlib
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -18,7 +20,7 @@ from google.pubsub_v1.types import Subscription
 
 from infra.local.pubsub_store import Delivery, Outcome, Store
 
-PARALLEL = 64
+PARALLEL = 16
 LEASE_SECONDS = 60.0
 IDLE_SECONDS = 5.0
 ATTEMPTS_BY_DEFAULT = 5
@@ -46,12 +48,12 @@ class Pusher:
         self.wake = asyncio.Event()
         self.settled: list[Outcome] = []
         self.underway: set[asyncio.Task[None]] = set()
-        self.places = asyncio.Semaphore(PARALLEL)
+        self.busy: Counter[str] = Counter()
 
     async def run(self) -> None:
         """Deliver until cancelled; attempts under way are finished and settled."""
         timeout = aiohttp.ClientTimeout(total=LEASE_SECONDS)
-        async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=PARALLEL)) as session:
+        async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0)) as session:
             try:
                 while True:
                     self.wake.clear()
@@ -66,28 +68,33 @@ class Pusher:
         for name, subscription in self.subscriptions().items():
             if not subscription.push_config.push_endpoint:
                 continue
-            due = self.store.take_due(name, PARALLEL, LEASE_SECONDS)
+            # Each subscription has places of its own: an endpoint that hangs holds up no other.
+            due = self.store.take_due(name, PARALLEL - self.busy[name], LEASE_SECONDS)
             if self.chaos.reorder:
                 self.random.shuffle(due)
             for delivery in due:
                 taken += 1
                 for _ in range(1 + (self.random.random() < self.chaos.duplicate)):
-                    await self.places.acquire()
+                    self.busy[name] += 1
                     task = asyncio.create_task(self._attempt(session, subscription, delivery))
                     self.underway.add(task)
-                    task.add_done_callback(self._finished)
+                    task.add_done_callback(partial(self._finished, name))
         return taken
 
     async def _sleep(self) -> None:
-        pushed = [name for name, one in self.subscriptions().items() if one.push_config.push_endpoint]
+        pushed = [
+            name
+            for name, one in self.subscriptions().items()
+            if one.push_config.push_endpoint and self.busy[name] < PARALLEL
+        ]
         due = self.store.next_due(pushed)
         seconds = IDLE_SECONDS if due is None else min(IDLE_SECONDS, max(0.005, due - time.time()))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.wake.wait(), seconds)
 
-    def _finished(self, task: "asyncio.Task[None]") -> None:
+    def _finished(self, name: str, task: "asyncio.Task[None]") -> None:
         self.underway.discard(task)
-        self.places.release()
+        self.busy[name] -= 1
 
     async def _attempt(self, session: aiohttp.ClientSession, subscription: Subscription, delivery: Delivery) -> None:
         if self.chaos.reorder and self.random.random() < self.chaos.reorder:

@@ -119,6 +119,8 @@ class Store:
 
     def take_due(self, subscription: str, limit: int, lease_seconds: float) -> list[Delivery]:
         """Deliveries that are due, leased: they come again after `lease_seconds` unless settled before."""
+        if limit <= 0:
+            return []
         now = time.time()
         rows = self._db.execute(
             "SELECT d.message, m.topic, m.data, m.attributes, m.ordering_key, m.published_at, d.attempts"

@@ -12,6 +12,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Final, Generic, ParamSpec, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -90,9 +91,8 @@ class Connection:
             return rows, prepared._context.row_count
         except ServerError as error:
             raise self._meaning(error) from None
-        except (InterfaceError, OSError, ssl.SSLError):
-            self.broken = True
-            raise DatabaseUnavailable from None
+        except (InterfaceError, OSError) as error:
+            raise self._lost(error) from None
         finally:
             ledger.record("postgres", time.perf_counter() - started)
 
@@ -103,11 +103,17 @@ class Connection:
             self._raw.run(sql)
         except ServerError as error:
             raise self._meaning(error) from None
-        except (InterfaceError, OSError, ssl.SSLError):
-            self.broken = True
-            raise DatabaseUnavailable from None
+        except (InterfaceError, OSError) as error:
+            raise self._lost(error) from None
         finally:
             ledger.record("postgres", time.perf_counter() - started)
+
+    def _lost(self, error: Exception) -> Exception:
+        # pg8000 has one InterfaceError for a lost connection and for a mistake of ours, told apart by its text.
+        if isinstance(error, InterfaceError) and not any(text in str(error) for text in ("network", "connection")):
+            return error
+        self.broken = True
+        return DatabaseUnavailable()
 
     def _meaning(self, error: ServerError) -> Exception:
         fields: dict[str, str] = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
@@ -125,7 +131,7 @@ class Connection:
         """Ask the server."""
         try:
             self._raw.run("SELECT 1")
-        except (ServerError, InterfaceError, OSError, ssl.SSLError):
+        except (ServerError, InterfaceError, OSError):
             return False
         return True
 
@@ -133,11 +139,13 @@ class Connection:
         """Close it, whatever state it is in."""
         try:
             self._raw.close()
-        except (ServerError, InterfaceError, OSError, ssl.SSLError):
+        except (ServerError, InterfaceError, OSError):
             pass  # it was gone already
 
 
 _keys = itertools.count()
+# Wide enough that what waits for one store leaves threads for the others; few of them ever run at once.
+_threads: Final = ThreadPoolExecutor(64, thread_name_prefix="work")
 
 
 class Statement(Generic[R]):
@@ -201,7 +209,7 @@ class Pool:
                     return conn
                 conn.close()
             return Connection(self._connect())
-        except (ServerError, InterfaceError, OSError, ssl.SSLError):
+        except (ServerError, InterfaceError, OSError):
             self._places.release()
             raise DatabaseUnavailable from None
         except BaseException:
@@ -331,4 +339,4 @@ def retrying(act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 async def in_thread(act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run blocking code from an `async def` read, with this request's context (ledger, trace)."""
     context = contextvars.copy_context()
-    return await asyncio.get_running_loop().run_in_executor(None, lambda: context.run(act, *args, **kwargs))
+    return await asyncio.get_running_loop().run_in_executor(_threads, lambda: context.run(act, *args, **kwargs))

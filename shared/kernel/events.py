@@ -4,6 +4,7 @@ An event is a frozen msgspec Struct under `Event`; its topic is its name in snak
 in the caller's transaction; the relay publishes it after the commit. `@on` declares the function that hears it.
 """
 
+import asyncio
 import base64
 import logging
 import re
@@ -16,6 +17,8 @@ from shared.kernel import cache, clock, db, health, http, ledger, log
 from shared.kernel.problems import MethodNotAllowed, NotFound, Problem, Unavailable, Unreadable
 
 _log: Final = logging.getLogger("events")
+# How many events one function handles at once in one process.
+PLACES: Final = 8
 NUDGE_CHANNEL: Final = "relay:nudge"
 _CAPITAL: Final = re.compile(r"(?<!^)(?=[A-Z])")
 
@@ -115,6 +118,7 @@ def target(name: str, reactions: Sequence[Reaction]) -> Callable[[Any], Awaitabl
     `{topic}--{function}`. What a function raises is a 503: the event comes again.
     """
     by_name = {reaction.name: reaction for reaction in reactions}
+    places = {reaction.name: asyncio.Semaphore(PLACES) for reaction in reactions}
 
     async def receive(request: Any) -> http.Answer:
         incoming = http.Request(request.scope, request.receive)
@@ -124,7 +128,9 @@ def target(name: str, reactions: Sequence[Reaction]) -> Callable[[Any], Awaitabl
             if incoming.method != "POST":
                 raise MethodNotAllowed(["POST"])
             reaction, message = _addressed(by_name, incoming, await incoming.body())
-            await db.in_thread(handle, reaction, message)
+            # Each function has places of its own: one whose store is slow or down holds up no other.
+            async with places[reaction.name]:
+                await db.in_thread(handle, reaction, message)
         except Problem as problem:
             return _refusal(problem)
         except Exception:

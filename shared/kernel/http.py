@@ -39,7 +39,7 @@ class Request:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.query: bytes = scope["query_string"]
-        self.peer: str = (scope.get("client") or ("0.0.0.0", 0))[0]
+        self.peer: str = (scope.get("client") or ("unknown", 0))[0]
         self.fields: dict[bytes, bytes] = {}
         for name, value in scope["headers"]:
             # Fields sent twice are joined, as RFC 9110 has it; cookies are joined by "; " (RFC 9113).

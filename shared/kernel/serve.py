@@ -3,8 +3,6 @@
 The framework calls the function that `target` makes. Whatever goes wrong leaves as a problem document.
 """
 
-import asyncio
-import contextvars
 import hashlib
 import logging
 import time
@@ -13,7 +11,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
-from shared.kernel import codec, guard, health, http, idempotency, ledger, log, openapi, sessions, tokens
+from shared.kernel import codec, db, guard, health, http, idempotency, ledger, log, openapi, sessions, tokens
 from shared.kernel.config import settings
 from shared.kernel.endpoint import Caller, Encoded, Endpoint, WithCookie, read_path_parameter
 from shared.kernel.problems import FieldError, InternalError, Invalid, Problem, Unauthorized
@@ -85,8 +83,7 @@ class _Exchange:
         call = partial(self._call, endpoint, arguments)
         if key is not None:
             call = partial(idempotency.once, self._scope(), key, endpoint.name, body, call)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(None, contextvars.copy_context().run, call)
+        return await db.in_thread(call)
 
     def _call(self, endpoint: Endpoint, arguments: dict[str, Any]) -> http.Answer:
         return self._success(endpoint, endpoint.function(**arguments))

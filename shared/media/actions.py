@@ -57,7 +57,7 @@ def authorize(caller: Caller, request: UploadRequest) -> Uploads:
             purpose=request.purpose,
             objects=names,
             variants=[file.variant for file in request.files],
-            types=[file.content_type for file in request.files],
+            content_types=[file.content_type for file in request.files],
             sizes=[file.size for file in request.files],
             now=clock.now_ms(),
         )

@@ -26,7 +26,7 @@ class ObjectRow(msgspec.Struct, frozen=True):
 AUTHORIZE = db.Statement(
     """INSERT INTO uploads (object, user_id, purpose, variant, content_type, size, created_at)
        SELECT o, :user_id, :purpose, v, t, s, :now
-         FROM unnest(CAST(:objects AS text[]), CAST(:variants AS text[]), CAST(:types AS text[]),
+         FROM unnest(CAST(:objects AS text[]), CAST(:variants AS text[]), CAST(:content_types AS text[]),
                      CAST(:sizes AS bigint[])) AS u (o, v, t, s)"""
 )
 FIND = db.Statement(

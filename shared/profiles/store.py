@@ -65,6 +65,7 @@ class FollowRow(msgspec.Struct, frozen=True):
 
 
 _COLUMNS = "id, username, name, bio, links, picture, state, post_count, follower_count, following_count, version"
+_QUALIFIED = ", ".join(f"users.{column}" for column in _COLUMNS.split(", "))
 
 USERS = db.Statement(f"SELECT {_COLUMNS} FROM users WHERE id = ANY(CAST(:ids AS bigint[]))", UserRow)
 BY_USERNAME = db.Statement("SELECT id FROM users WHERE username = :username AND state = 'active'", IdRow)
@@ -109,7 +110,7 @@ WITH target AS MATERIALIZED (
          following_count = following_count + CASE WHEN users.id = :user_id THEN {step} ELSE 0 END,
          follower_count = follower_count + CASE WHEN users.id = :user_id THEN 0 ELSE {step} END
     FROM change WHERE users.id IN (:user_id, change.other_id)
-  RETURNING {columns}
+  RETURNING {qualified}
 ), told AS (
   INSERT INTO outbox (topic, payload, trace, created_at)
   SELECT e.topic, convert_to(CAST(e.payload AS text), 'UTF8'), :trace, :now FROM change,
@@ -135,6 +136,7 @@ SELECT target.id, target.visible,
 FOLLOW = db.Statement(
     _CHANGE_FOLLOW.format(
         columns=_COLUMNS,
+        qualified=_QUALIFIED,
         step="1",
         change="""INSERT INTO relationships AS r (user_id, other_id, follow_id)
   SELECT :user_id, target.id, :follow_id FROM target, gate WHERE gate.open
@@ -146,6 +148,7 @@ FOLLOW = db.Statement(
 UNFOLLOW = db.Statement(
     _CHANGE_FOLLOW.format(
         columns=_COLUMNS,
+        qualified=_QUALIFIED,
         step="-1",
         change="""UPDATE relationships r SET follow_id = NULL, version = r.version + 1 FROM target, gate
    WHERE r.user_id = :user_id AND r.other_id = target.id AND r.follow_id IS NOT NULL AND gate.open""",
