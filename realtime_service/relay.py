@@ -42,7 +42,8 @@ class OutboxRow(msgspec.Struct, frozen=True):
 # A topic that refused lately is left alone for a while, so that its rows don't hold up the others.
 _TAKE: Final = db.Statement(
     """DELETE FROM outbox WHERE id IN (
-         SELECT id FROM outbox WHERE topic <> ALL(CAST(:resting AS text[])) ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED)
+         SELECT id FROM outbox WHERE topic <> ALL(CAST(:resting AS text[]))
+          ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED)
        RETURNING id, topic, payload, trace, created_at""",
     OutboxRow,
 )
@@ -89,7 +90,7 @@ class Relay:
                 self.wake.clear()
 
     def relay_batch(self) -> int:
-        """Publish one batch and take it from the outbox; answers how many. Raises what stopped it: then nothing is taken."""
+        """Publish one batch and take it from the outbox; answers how many. What is raised took nothing from it."""
         now = time.monotonic()
         self.resting = {topic: until for topic, until in self.resting.items() if until > now}
         with db.transaction() as conn:

@@ -25,8 +25,8 @@ class Broker:
         self.store = store
         self.chaos = chaos
         self.published = published
-        self.topics = {name: types.Topic.deserialize(config) for name, config in store.topics().items()}
-        self.subscriptions = {
+        self.topics: dict[str, Any] = {name: types.Topic.deserialize(config) for name, config in store.topics().items()}
+        self.subscriptions: dict[str, Any] = {
             name: types.Subscription.deserialize(config) for name, (_, config) in store.subscriptions().items()
         }
         self._arriving: list[tuple[list[tuple[str, bytes, dict[str, str], str]], asyncio.Future[list[int]]]] = []

@@ -124,8 +124,10 @@ class Pusher:
         most = policy.max_delivery_attempts or ATTEMPTS_BY_DEFAULT
         if policy.dead_letter_topic and delivery.attempts >= most:
             return Outcome(delivery, "dead", fault, ms, None)
-        least = subscription.retry_policy.minimum_backoff.total_seconds() or 0.1
-        longest = subscription.retry_policy.maximum_backoff.total_seconds() or 60.0
+        # Any: proto-plus gives a timedelta for what is declared as a Duration.
+        policy_of_retry: Any = subscription.retry_policy
+        least = policy_of_retry.minimum_backoff.total_seconds() or 0.1
+        longest = policy_of_retry.maximum_backoff.total_seconds() or 60.0
         backoff = min(longest, least * 2 ** min(delivery.attempts - 1, 20)) * self.random.uniform(0.8, 1.2)
         return Outcome(delivery, "retrying", fault, ms, time.time() + backoff)
 

@@ -11,8 +11,8 @@ import ssl
 import time
 import weakref
 from collections import deque
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, cast
 from urllib.parse import unquote, urlsplit
 
 import hiredis
@@ -20,9 +20,6 @@ import hiredis
 from shared.kernel import ledger
 from shared.kernel.config import settings
 from shared.kernel.problems import Unavailable
-
-if TYPE_CHECKING:
-    import redis as redis_py
 
 Command = tuple[str | bytes | int, ...]
 
@@ -45,6 +42,8 @@ class ReplyError(Exception):
     """Redis refused a command: a fault of ours."""
 
 
+# Through Any: its stub knows commands of one word only.
+_pack: Callable[[Command], bytes] = cast("Any", hiredis).pack_command
 _scripts: dict[str, str] = {}
 
 
@@ -92,7 +91,7 @@ class _Link(asyncio.Protocol):
         self.waiting.append(_Batch(future, len(commands), self.loop.time() + seconds))
         if not self.outgoing:
             self.loop.call_soon(self._flush)
-        pack = hiredis.pack_command
+        pack = _pack
         self.outgoing += [pack(command) for command in commands]
         if self.watch is None:
             self.watch = self.loop.call_later(seconds, self._check_due)
@@ -194,7 +193,7 @@ class _Client:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 _, link = await asyncio.get_running_loop().create_connection(
-                    _Link, url.hostname, url.port or 6379, ssl=context
+                    _Link, url.hostname or "127.0.0.1", url.port or 6379, ssl=context
                 )
                 hello: list[Command] = [("CLIENT", "SETNAME", "reads")]
                 if url.password:
@@ -238,16 +237,18 @@ async def run(*commands: Command) -> list[Any]:
         ledger.record("redis", time.perf_counter() - started, statements=len(commands))
 
 
-_redis: "redis_py.Redis | None" = None
+# Any: redis-py types its commands for both of its clients at once.
+_redis: Any = None
 
 
-def redis() -> "redis_py.Redis":
+def redis() -> Any:
     """redis-py's client, pooled, for plain `def` code that needs more than `run_sync`."""
     global _redis
     if _redis is None:
         import redis as redis_py
 
-        _redis = redis_py.Redis.from_url(
+        client: Any = redis_py.Redis
+        _redis = client.from_url(
             settings().redis_url,
             socket_timeout=SYNC_SECONDS,
             socket_connect_timeout=CONNECT_SECONDS,
@@ -273,13 +274,14 @@ def run_sync(*commands: Command) -> list[Any]:
 
 def _run_pipeline(commands: Sequence[Command]) -> list[Any]:
     import redis as redis_py
+    from redis.exceptions import NoScriptError
 
     pipeline = redis().pipeline(transaction=False)
     for command in commands:
         pipeline.execute_command(*command)
     replies: list[Any] = pipeline.execute(raise_on_error=False)
     for index, reply in enumerate(replies):
-        if isinstance(reply, redis_py.exceptions.NoScriptError):
+        if isinstance(reply, NoScriptError):
             redis().script_load(_scripts[str(commands[index][1])])
             replies[index] = redis().execute_command(*commands[index])
         elif isinstance(reply, (redis_py.ConnectionError, redis_py.TimeoutError)):

@@ -7,9 +7,10 @@ limit); MessagePack goes through `msgpack`, whose unpacker doesn't recurse, then
 import re
 import types
 import typing
+from collections.abc import Callable
 from typing import Any, Final, Literal
 
-import msgpack
+import msgpack  # pyright: ignore[reportMissingTypeStubs]
 import msgspec
 
 from shared.kernel.problems import FieldError, Invalid, NotAcceptable, Unreadable, UnsupportedMediaType
@@ -24,6 +25,7 @@ _FORMATS: Final[dict[str, Format]] = {
     "application/msgpack": "msgpack",
 }
 _STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
+_unpack_msgpack: Callable[..., Any] = typing.cast("Any", msgpack).unpackb
 _encode_json = msgspec.json.Encoder().encode
 _encode_msgpack = msgspec.msgpack.Encoder().encode
 
@@ -94,7 +96,7 @@ def unpack(body: bytes, format: Format) -> Any:
         if format == "json":
             _check_json_depth(body)
             return msgspec.json.decode(body)
-        raw = msgpack.unpackb(body, strict_map_key=True, max_ext_len=0)
+        raw = _unpack_msgpack(body, strict_map_key=True, max_ext_len=0)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         raise Unreadable("unreadable_body", "The body is not JSON in UTF-8.") from None
     except (ValueError, TypeError, msgpack.UnpackException, OverflowError):

@@ -11,16 +11,16 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, Final, Generic, ParamSpec, TypeVar
+from typing import Any, Final, Generic, ParamSpec, TypeVar, cast, overload
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
-import pg8000.native
-from pg8000.exceptions import DatabaseError as ServerError
-from pg8000.exceptions import InterfaceError
+import pg8000.native  # pyright: ignore[reportMissingTypeStubs]
+from pg8000.exceptions import DatabaseError as ServerError  # pyright: ignore[reportMissingTypeStubs]
+from pg8000.exceptions import InterfaceError  # pyright: ignore[reportMissingTypeStubs]
 
 from shared.kernel import ledger
 from shared.kernel.config import settings
@@ -33,6 +33,9 @@ LOCK_MS: Final = 3_000
 IDLE_IN_TRANSACTION_MS: Final = 15_000
 # A connection that idled longer is asked before it is lent: its server may have gone meanwhile.
 CHECK_AFTER_SECONDS: Final = 2.0
+
+# Any: pg8000 has no types of its own.
+Raw = Any
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -74,7 +77,7 @@ class Connection:
 
     __slots__ = ("_prepared", "_raw", "broken", "used_at")
 
-    def __init__(self, raw: pg8000.native.Connection):
+    def __init__(self, raw: Raw):
         self._raw = raw
         self._prepared: dict[int, Any] = {}
         self.broken = False
@@ -151,11 +154,17 @@ _threads: Final = ThreadPoolExecutor(64, thread_name_prefix="work")
 class Statement(Generic[R]):
     """A statement with `:name` parameters; its rows as `row`, whose fields are filled in the order of the columns."""
 
+    @overload
+    def __init__(self: "Statement[None]", sql: str) -> None: ...
+    @overload
+    def __init__(self, sql: str, row: type[R]) -> None: ...
     def __init__(self, sql: str, row: type[R] | None = None):
         self.sql = sql
         self.row = row
         self._key = next(_keys)
-        fields = msgspec.structs.fields(row) if row is not None and issubclass(row, msgspec.Struct) else ()
+        fields: Iterable[msgspec.structs.FieldInfo] = ()
+        if row is not None and issubclass(row, msgspec.Struct):
+            fields = msgspec.structs.fields(cast("type[msgspec.Struct]", row))
         self._nested = [(i, field.type) for i, field in enumerate(fields) if "Row" in str(field.type)]
 
     def all(self, conn: Connection, **params: Any) -> list[R]:
@@ -190,7 +199,7 @@ class Statement(Generic[R]):
 class Pool:
     """Connections, at most `size`; the one given back last is lent first, so that few are kept warm."""
 
-    def __init__(self, connect: Callable[[], pg8000.native.Connection], size: int):
+    def __init__(self, connect: Callable[[], Raw], size: int):
         self._connect = connect
         self._free: list[Connection] = []
         self._places = threading.BoundedSemaphore(size)
@@ -231,10 +240,10 @@ class Pool:
         self._places.release()
 
 
-def _connect_by_url() -> pg8000.native.Connection:
+def _connect_by_url() -> Raw:
     url = urlsplit(settings().database_url)
     mode = parse_qs(url.query).get("sslmode", ["prefer"])[-1]
-    conn = pg8000.native.Connection(
+    conn: Raw = pg8000.native.Connection(
         unquote(url.username or "postgres"),
         host=url.hostname or "127.0.0.1",
         port=url.port or 5432,
@@ -254,7 +263,7 @@ def _connect_by_url() -> pg8000.native.Connection:
 _connector: Any = None
 
 
-def _connect_by_cloud_sql() -> pg8000.native.Connection:
+def _connect_by_cloud_sql() -> Raw:
     # 615 ms and 66 MiB to import: only who is told to use it pays.
     from google.cloud.sql.connector import Connector
 
@@ -276,7 +285,7 @@ def _connect_by_cloud_sql() -> pg8000.native.Connection:
     return dbapi
 
 
-def _connect() -> pg8000.native.Connection:
+def _connect() -> Raw:
     conn = _connect_by_cloud_sql() if settings().cloud_sql_instance else _connect_by_url()
     conn.run(
         f"SET statement_timeout = {STATEMENT_MS}; SET lock_timeout = {LOCK_MS};"
@@ -299,7 +308,7 @@ def _the_pool() -> Pool:
 
 
 @contextmanager
-def connection() -> Iterator[Connection]:
+def connection() -> Generator[Connection, None, None]:
     """A connection; each statement on it commits by itself. Raises DatabaseUnavailable."""
     pool = _the_pool()
     conn = pool.take()
@@ -310,7 +319,7 @@ def connection() -> Iterator[Connection]:
 
 
 @contextmanager
-def transaction() -> Iterator[Connection]:
+def transaction() -> Generator[Connection, None, None]:
     """A connection in a transaction: committed at the end, rolled back if anything is raised."""
     with connection() as conn:
         conn.command("BEGIN")

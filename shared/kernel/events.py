@@ -9,7 +9,7 @@ import base64
 import logging
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar, cast
 
 import msgspec
 
@@ -89,7 +89,7 @@ def nudge() -> cache.Command:
 
 def handle(reaction: Reaction, message: dict[str, Any]) -> None:
     """Call a background function with a Pub/Sub message as Eventarc delivers it. Raises what it raises."""
-    attributes = message.get("attributes") or {}
+    attributes: dict[str, str] = message.get("attributes") or {}
     kinds = {event.topic: event for event in reaction.events}
     kind = kinds.get(attributes.get("type", ""))
     if kind is None:
@@ -143,12 +143,13 @@ def target(name: str, reactions: Sequence[Reaction]) -> Callable[[Any], Awaitabl
 
 
 def _addressed(by_name: dict[str, Reaction], incoming: http.Request, body: bytes) -> tuple[Reaction, dict[str, Any]]:
+    from cloudevents import http as cloudevents
     from cloudevents.exceptions import GenericException
-    from cloudevents.http import from_http
 
     headers = {field.decode("latin-1"): value.decode("latin-1") for field, value in incoming.fields.items()}
     try:
-        data: Any = from_http(headers, body).data
+        event = cast("Any", cloudevents).from_http(headers, body)
+        data = event.data
         message = data["message"]
         base64.b64decode(message.get("data", ""), validate=True)
     except (GenericException, KeyError, TypeError, AttributeError, ValueError):

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from shared.kernel import ledger
 from shared.kernel.config import settings
@@ -23,18 +23,19 @@ class GraphUnavailable(Unavailable):
         super().__init__("graph")
 
 
-_driver: "neo4j.Driver | None" = None
+# Any: the driver's options are untyped.
+_driver: Any = None
 _lock = threading.Lock()
 _down_until = 0.0
 
 
-def _the_driver() -> "neo4j.Driver":
+def _the_driver() -> Any:
     global _driver
     with _lock:
         if _driver is None:
             import neo4j
 
-            _driver = neo4j.GraphDatabase.driver(
+            _driver = cast("Any", neo4j.GraphDatabase).driver(
                 settings().neo4j_uri,
                 auth=(settings().neo4j_user, settings().neo4j_password),
                 connection_timeout=TIMEOUT_SECONDS,

@@ -40,8 +40,8 @@ def username_key(username: str) -> str:
 
 def card_of(row: store.UserRow, picture_url: Any) -> UserCard:
     """The short card of a row; `picture_url` makes an object's URL."""
-    picture = row.picture and Picture(**{size: picture_url(name) for size, name in row.picture.items()})
-    return UserCard(row.username, row.name, picture or None)
+    picture = Picture(**{size: picture_url(name) for size, name in row.picture.items()}) if row.picture else None
+    return UserCard(row.username, row.name, picture)
 
 
 def encoded_card(row: store.UserRow) -> bytes:
