@@ -152,11 +152,13 @@ def _google(data: Path, ports: dict[str, int], env: dict[str, str]) -> list[Serv
     storage += ("--signer", env["STORAGE_SIGNER_FILE"], "--bucket", BUCKET, "--cors-origin", env["CORS_ORIGINS"])
     pubsub = (PYTHON, "-m", "infra.local.pubsub", "--port", str(ports["pubsub"]))
     pubsub += ("--http-port", str(ports["pubsub_http"]), "--data", str(data / "pubsub"))
+    pubsub = (PYTHON, "-m", "infra.local.pubsub", "--port", str(ports["pubsub"]), "--data", str(data / "pubsub"))
+    pubsub += ("--http-port", str(ports["pubsub_http"]))
     return [
         Service(
             name="pubsub",
             command=pubsub,
-            ready=port_ready(ports["pubsub"]),
+            ready=http_ready(f"{env['PUBSUB_HTTP_URL']}/healthz"),
             ports=(ports["pubsub"], ports["pubsub_http"]),
         ),
         Service(name="storage", command=storage, ready=port_ready(ports["storage"]), ports=(ports["storage"],)),

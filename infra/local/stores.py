@@ -13,7 +13,7 @@ import psutil
 from infra.local import keys
 from infra.local.launcher import launched, root_identity
 from infra.local.ports import LOOPBACK
-from infra.local.services import NotReady, Service
+from infra.local.services import NotReady, Service, http_ready
 
 DATABASE = "i9lyfe"
 GRAPH_DATABASE = "social"
@@ -214,11 +214,18 @@ def graph(data: Path, bolt_port: int, http_port: int, password: str) -> Service:
         # In a file, because a command line, which holds a password here, can be read by everybody on the machine.
         keys.write_private(arguments, "\n".join('"' + line.replace("\\", "\\\\") + '"' for line in lines))
 
+    online = http_ready(f"http://{LOOPBACK}:{http_port}/api/v1/ready")
+    answers = bolt_ready(f"bolt://{LOOPBACK}:{bolt_port}", GRAPH_USER, password, GRAPH_DATABASE)
+
+    def ready() -> None:
+        online()  # Bolt listens before users and databases are loaded, and may refuse then what it took just before
+        answers()
+
     return Service(
         name="graph",
         command=(str(package / "jre" / "bin" / "java"), f"@{arguments}"),
         prepare=prepare,
-        ready=bolt_ready(f"bolt://{LOOPBACK}:{bolt_port}", GRAPH_USER, password, GRAPH_DATABASE),
+        ready=ready,
         stop_seconds=20,
         ports=(bolt_port, http_port),
     )
