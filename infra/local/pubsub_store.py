@@ -179,7 +179,8 @@ class Store:
                 if done.outcome == "dead":
                     self._db.execute(
                         "INSERT INTO dead_letters"
-                        " (message, topic, subscription, data, attributes, attempts, reason, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                        " (message, topic, subscription, data, attributes, attempts, reason, at)"
+                        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                         (one.id, one.topic, one.subscription, one.data, json.dumps(one.attributes), one.attempts,
                          done.reason, now),
                     )  # fmt: skip

@@ -11,7 +11,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Final, Generic, ParamSpec, TypeVar, cast, overload
@@ -162,7 +162,7 @@ class Statement(Generic[R]):
         self.sql = sql
         self.row = row
         self._key = next(_keys)
-        fields: Iterable[msgspec.structs.FieldInfo] = ()
+        fields: Any = ()
         if row is not None and issubclass(row, msgspec.Struct):
             fields = msgspec.structs.fields(cast("type[msgspec.Struct]", row))
         self._nested = [(i, field.type) for i, field in enumerate(fields) if "Row" in str(field.type)]
