@@ -1,0 +1,59 @@
+"""You read your own writes, with every background function and the relay standing still."""
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from infra.local.stack import Stack
+from tests.client import Person, wait_until
+
+
+# They sign up first: that needs a mail.
+@pytest.fixture
+def standing_still(stack: Stack, alice: Person, bob: Person) -> Iterator[None]:
+    pids = [stack.reread().pids[name] for name in ("background", "relay")]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    yield
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.usefixtures("standing_still")
+def test_what_is_written_is_read_at_once(alice: Person, bob: Person) -> None:
+    # Asked before, so that Redis holds what the writes make stale.
+    alice.get("/v1/feed")
+    alice.get(f"/v1/users/{bob.username}")
+    bob.get(f"/v1/users/{alice.username}")
+
+    assert alice.follow(bob.username) == alice.get(f"/v1/users/{bob.username}")
+    assert alice.get("/v1/me")["counts"] == {"posts": 0, "followers": 0, "following": 1}
+    assert bob.get(f"/v1/users/{alice.username}")["viewer"]["followed_by"] is True
+
+    posts = [alice.post_photo(f"Number {n}", seed=n) for n in range(3)]
+    assert alice.get(f"/v1/posts/{posts[0]['id']}") == posts[0]
+    assert alice.get("/v1/feed")["items"] == posts[::-1]
+    assert alice.get(f"/v1/users/{alice.username}/posts")["items"] == posts[::-1]
+    assert alice.get("/v1/me")["counts"]["posts"] == 3
+
+    alice.delete(f"/v1/posts/{posts[1]['id']}")
+    assert alice.get("/v1/feed")["items"] == [posts[2], posts[0]]
+    assert alice.ask("GET", f"/v1/posts/{posts[1]['id']}").status_code == 404
+
+    alice.delete(f"/v1/users/{bob.username}/follow")
+    assert alice.get(f"/v1/users/{bob.username}")["viewer"]["following"] is False
+    assert alice.get(f"/v1/users/{bob.username}")["counts"]["followers"] == 0
+
+
+def test_what_stood_still_goes_on(alice: Person, bob: Person, stack: Stack) -> None:
+    pid = stack.reread().pids["background"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        bob.follow(alice.username)
+        post = alice.post_photo(f"Later, @{bob.username}")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: bob.get("/v1/feed")["items"] == [post], 60)
+    wait_until(lambda: bob.get("/v1/notifications")["items"], 60)
