@@ -13,6 +13,8 @@ from shared.kernel import cache, clock, ids
 
 KEPT_SECONDS: Final = 24 * 3600
 KEPT_EVENTS: Final = 1000
+# From where on anything can be resumed: when Redis was last found to have been restarted, in µs.
+BOOT_FLOOR: Final = "live:floor"
 
 # KEYS: the mark of what was sent already (may be empty), then inbox and floor of each user, in turn.
 # ARGV: seconds kept, events kept, the event up to its seq, the rest after it, then each user's channel.

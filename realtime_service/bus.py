@@ -1,0 +1,143 @@
+"""The link to Redis Pub/Sub: one connection an instance, which hears the channels of the users who are here.
+
+It comes back by itself: then all channels are asked for again, and `relinked` is called, since something may have been
+missed meanwhile.
+"""
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, cast
+from urllib.parse import unquote, urlsplit
+
+import hiredis
+
+from shared.kernel.cache import CONNECT_SECONDS, CacheUnavailable
+from shared.kernel.config import settings
+
+PING_SECONDS: Final = 5.0
+CONFIRM_SECONDS: Final = 3.0
+_BACKOFF: Final = (0.05, 0.2, 0.5, 1.0, 2.0)
+_log: Final = logging.getLogger("live.bus")
+_pack: Callable[[tuple[str, ...]], bytes] = cast("Any", hiredis).pack_command
+
+
+class Bus:
+    """The link. `heard` gets each message's channel and payload."""
+
+    def __init__(self, heard: Callable[[str, bytes], None], relinked: Callable[[], Awaitable[None]]):
+        self._heard = heard
+        self._relinked = relinked
+        self._channels: dict[str, asyncio.Future[None]] = {}
+        self._writer: asyncio.StreamWriter | None = None
+        self._alive = asyncio.Event()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether Redis is linked just now."""
+        return self._writer is not None
+
+    async def run(self) -> None:
+        """Keep the link until cancelled."""
+        failures = 0
+        while True:
+            try:
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    reader, writer = await self._connect()
+                failures = 0
+                await self._listen(reader, writer)
+            except (OSError, TimeoutError, asyncio.IncompleteReadError, hiredis.HiredisError) as fault:
+                _log.warning("Redis Pub/Sub is not linked", extra={"reason": f"{type(fault).__name__}: {fault}"})
+            finally:
+                self._unlink()
+            await asyncio.sleep(_BACKOFF[min(failures, len(_BACKOFF) - 1)])
+            failures += 1
+
+    async def subscribe(self, channel: str) -> None:
+        """Hear a channel; returns when Redis has confirmed it. Raises CacheUnavailable."""
+        waiting = self._channels.get(channel)
+        if waiting is None:
+            waiting = self._channels[channel] = asyncio.get_running_loop().create_future()
+            if self._writer is not None:
+                self._writer.write(_pack(("SUBSCRIBE", channel)))
+        try:
+            async with asyncio.timeout(CONFIRM_SECONDS):
+                await asyncio.shield(waiting)
+        except TimeoutError:
+            raise CacheUnavailable from None
+
+    def unsubscribe(self, channel: str) -> None:
+        """Hear it no more."""
+        if self._channels.pop(channel, None) is not None and self._writer is not None:
+            self._writer.write(_pack(("UNSUBSCRIBE", channel)))
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        url = urlsplit(settings().redis_url)
+        context = ssl.create_default_context() if url.scheme == "rediss" else None
+        reader, writer = await asyncio.open_connection(url.hostname or "127.0.0.1", url.port or 6379, ssl=context)
+        if url.password:
+            writer.write(_pack(("AUTH", unquote(url.username or "default"), unquote(url.password))))
+            if not (await reader.readline()).startswith(b"+OK"):
+                raise ConnectionError("Redis refused the password, or is still loading")
+        return reader, writer
+
+    async def _listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        parser: Any = hiredis.Reader()
+        self._writer = writer
+        if self._channels:
+            writer.write(_pack(("SUBSCRIBE", *self._channels)))
+        pinging = asyncio.create_task(self._ping(writer))
+        relinking = asyncio.create_task(self._relink())
+        try:
+            while data := await reader.read(1 << 16):
+                self._alive.set()
+                parser.feed(data)
+                while (message := parser.gets()) is not False:
+                    self._take(message)
+        finally:
+            pinging.cancel()
+            relinking.cancel()
+
+    def _take(self, message: Any) -> None:
+        if isinstance(message, hiredis.ReplyError):
+            raise ConnectionError(str(message))
+        if not isinstance(message, list):
+            return
+        kind, *rest = cast("list[Any]", message)
+        if kind == b"message":
+            self._heard(rest[0].decode(), rest[1])
+        elif kind == b"subscribe":
+            waiting = self._channels.get(rest[0].decode())
+            if waiting is not None and not waiting.done():
+                waiting.set_result(None)
+
+    async def _ping(self, writer: asyncio.StreamWriter) -> None:
+        while True:
+            self._alive.clear()
+            writer.write(_pack(("PING",)))
+            try:
+                async with asyncio.timeout(PING_SECONDS):
+                    await self._alive.wait()
+            except TimeoutError:
+                writer.close()
+                return
+            await asyncio.sleep(PING_SECONDS)
+
+    async def _relink(self) -> None:
+        # Only once every channel is heard again: what is read then is all that could have been missed.
+        with contextlib.suppress(CacheUnavailable):
+            for waiting in list(self._channels.values()):
+                if not waiting.done():
+                    await asyncio.wait([waiting], timeout=CONFIRM_SECONDS)
+            await self._relinked()
+
+    def _unlink(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        loop = asyncio.get_running_loop()
+        for channel, waiting in self._channels.items():
+            if waiting.done():
+                self._channels[channel] = loop.create_future()

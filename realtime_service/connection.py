@@ -1,0 +1,215 @@
+"""One socket: who it is, what it asks, what waits to be written to it, and why it is closed."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, cast
+
+from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
+
+from realtime_service import inbox
+from realtime_service.frames import Codec, Event, encode
+from shared.kernel import cache, clock, codec
+from shared.kernel.problems import Problem, Unreadable
+
+MAX_FRAME: Final = 64 * 1024
+MAX_UNSENT: Final = 1 << 20
+PER_SECOND: Final = 20.0
+BURST: Final = 40.0
+
+Admit = Callable[["Connection"], Awaitable[bool]]
+
+
+class Connection(WSListener):
+    """A socket from its upgrade on. `admit` authenticates it and takes it into the hub, or closes it."""
+
+    def __init__(self, format: Codec, admit: Admit, leave: "Callable[[Connection], None]"):
+        self.format: Codec = format
+        self.user_id = 0
+        self.session_id = 0
+        # Connected from this instant on, in the time that seq counts in: what comes later is delivered.
+        self.last_seq = clock.now_ms() * 1000
+        self.heard_at = time.monotonic()
+        self._admit = admit
+        self._leave = leave
+        self._transport: WSTransport | None = None
+        self._unwritten: list[bytes] = []
+        self._waiting: list[Event] | None = None
+        self.gone = asyncio.Event()
+        self._parts = bytearray()
+        self._allowance = BURST
+        self._allowed_at = self.heard_at
+        self._closing = False
+        self._admitted: asyncio.Task[None] | None = None
+        self._requests: asyncio.Queue[Any] = asyncio.Queue()
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """Authenticate first; frames that come before are answered after."""
+        self._transport = transport
+        self._admitted = asyncio.get_running_loop().create_task(self._serve())
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        """It is gone."""
+        self._closing = True
+        self._transport = None
+        self.gone.set()
+        self._leave(self)
+        if self._admitted is not None:
+            self._admitted.cancel()
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """Take a frame in; one that is no request closes the socket."""
+        self.heard_at = time.monotonic()
+        if frame.msg_type in (WSMsgType.PONG, WSMsgType.PING):
+            return  # picows answers pings itself
+        if frame.msg_type == WSMsgType.CLOSE:
+            self._closing = True
+            transport.send_close(frame.get_close_code())
+            transport.disconnect()
+            return
+        if self._closing or not self._within_rate():
+            return
+        if len(self._parts) + frame.payload_size > MAX_FRAME:
+            self.close(4413, "frame too large")
+            return
+        wanted = WSMsgType.TEXT if self.format == "json" else WSMsgType.BINARY
+        if frame.msg_type not in (wanted, WSMsgType.CONTINUATION):
+            self.close(4400, "bad frame")
+            return
+        self._parts += frame.get_payload_as_memoryview()
+        if frame.fin:
+            body, self._parts = bytes(self._parts), bytearray()
+            self._take(body)
+
+    def pause_writing(self) -> None:
+        """The kernel's buffer is full; `_write` watches ours."""
+
+    def resume_writing(self) -> None:
+        """It has drained."""
+
+    def deliver(self, event: Event) -> None:
+        """Send an event, once and in order."""
+        if self._waiting is not None and event.seq is not None:
+            self._waiting.append(event)
+            return
+        if event.seq is not None:
+            if event.seq <= self.last_seq:
+                return
+            self.last_seq = event.seq
+        self._write(event.frame(self.format))
+
+    def resync(self) -> None:
+        """Tell the client to read anew: something may have been missed."""
+        self._write(encode({"event": "resync", "at": clock.now_ms(), "data": {}}, self.format))
+
+    def close(self, code: int, reason: str, *, abort: bool = False) -> None:
+        """Close it, with what is unwritten sent before, or at once with `abort`."""
+        if self._closing or self._transport is None:
+            return
+        self._closing = True
+        if not abort:
+            self._flush()
+        self._transport.send_close(cast("WSCloseCode", code), reason.encode())
+        self._transport.disconnect(graceful=not abort)
+        self._leave(self)
+
+    def ping(self) -> None:
+        """Ask whether it is there."""
+        if self._transport is not None and not self._closing:
+            self._transport.send_ping()
+
+    def _within_rate(self) -> bool:
+        self._allowance = min(BURST, self._allowance + (self.heard_at - self._allowed_at) * PER_SECOND)
+        self._allowed_at = self.heard_at
+        if self._allowance < 1:
+            self.close(4429, "too fast")
+            return False
+        self._allowance -= 1
+        return True
+
+    def _take(self, body: bytes) -> None:
+        try:
+            request = codec.unpack(body, self.format)
+        except Unreadable:
+            request = None
+        if not isinstance(request, dict) or not _has_shape(cast("dict[Any, Any]", request)):
+            self.close(4400, "bad frame")
+        else:
+            self._requests.put_nowait(request)
+
+    async def _serve(self) -> None:
+        if not await self._admit(self):
+            return
+        while True:
+            request = await self._requests.get()
+            try:
+                reply = {"reply_to": request["id"], "ok": True, "data": await self._act(request)}
+            except Problem as problem:
+                reply = {"reply_to": request["id"], "ok": False, "error": problem.document()}
+            self._write(encode(reply, self.format))
+
+    async def _act(self, request: dict[str, Any]) -> dict[str, Any]:
+        if request["action"] == "ping":
+            return {"at": clock.now_ms()}
+        if request["action"] == "resume":
+            return await self._resume(request.get("data") or {})
+        raise Unreadable("unknown_action", "There is no such action.")
+
+    async def _resume(self, data: dict[str, Any]) -> dict[str, Any]:
+        after = data.get("after")
+        if not isinstance(after, int) or isinstance(after, bool) or not 0 <= after < 1 << 53:
+            raise Unreadable("invalid", "resume needs the last seq, as {after: seq}.")
+        whole = await self.catch_up(inbox.since(self.user_id, after), after)
+        return {"seq": self.last_seq, "resync": not whole}
+
+    async def catch_up(self, missed: "Awaitable[list[Event] | None]", after: int | None = None) -> bool:
+        """Send what was missed, from `after` on if given; `resync` if that is not known. Whether it was.
+
+        What comes in meanwhile waits, so that it is neither sent twice nor before what it follows.
+        """
+        self._waiting = []
+        try:
+            events = await missed
+        except cache.CacheUnavailable:
+            events = None
+        finally:
+            came, self._waiting = self._waiting, None
+        if events is None:
+            self.resync()
+        elif after is not None:
+            self.last_seq = after
+        for event in [*(events or []), *came]:
+            self.deliver(event)
+        return events is not None
+
+    def _write(self, data: bytes) -> None:
+        if self._closing or self._transport is None:
+            return
+        if not self._unwritten:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unwritten.append(data)
+
+    def _flush(self) -> None:
+        # What waits is written at once a turn of the event loop: many frames, one call of the system.
+        unwritten, self._unwritten = self._unwritten, []
+        if self._transport is None or not unwritten:
+            return
+        transport = self._transport.underlying_transport
+        with contextlib.suppress(OSError):
+            transport.write(b"".join(unwritten) if len(unwritten) > 1 else unwritten[0])
+            if transport.get_write_buffer_size() > MAX_UNSENT:
+                self.close(1013, "slow reader", abort=True)
+
+
+def _has_shape(request: dict[Any, Any]) -> bool:
+    id, action, data = request.get("id"), request.get("action"), request.get("data")
+    known = set(request) <= {"id", "action", "data"}
+    return (
+        known
+        and isinstance(id, (str, int))
+        and not isinstance(id, bool)
+        and len(str(id)) <= 64
+        and isinstance(action, str)
+        and (data is None or isinstance(data, dict))
+    )

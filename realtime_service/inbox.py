@@ -1,0 +1,61 @@
+"""Inboxes: what a user was sent while away, and whether it is all still there (shared/live/publish.py writes them)."""
+
+from typing import Any, Final
+
+from realtime_service.frames import Event
+from shared.kernel import cache, ids
+from shared.live.publish import BOOT_FLOOR
+
+_MOST: Final = 1000
+
+# Whether the inbox is whole since `after`, and what is in it since then. KEYS: inbox, its floor, the floor of all.
+_SINCE: Final = cache.Script("""
+local after = tonumber(ARGV[1])
+local floor = tonumber(redis.call('GET', KEYS[2]) or '0')
+local boot = tonumber(redis.call('GET', KEYS[3]) or '0')
+if redis.call('EXISTS', KEYS[1]) == 0 then return {0} end
+local info = redis.call('XINFO', 'STREAM', KEYS[1])
+local last, deleted = 0, 0
+for i = 1, #info, 2 do
+  if info[i] == 'last-generated-id' then last = tonumber(string.match(info[i + 1], '^%d+')) end
+  if info[i] == 'max-deleted-entry-id' then deleted = tonumber(string.match(info[i + 1], '^%d+')) end
+end
+if after < floor or after < boot or after < deleted or after > last then return {0} end
+return {1, redis.call('XRANGE', KEYS[1], string.format('(%s-0', ARGV[1]), '+', 'COUNT', ARGV[2])}
+""")
+# A Redis with another run_id was restarted, and may have lost its tail: what was before can't be resumed.
+_NOTE_BOOT: Final = cache.Script("""
+if redis.call('GET', KEYS[1]) == ARGV[1] then return 0 end
+local time = redis.call('TIME')
+redis.call('SET', KEYS[2], string.format('%.0f', time[1] * 1000000 + time[2]))
+redis.call('SET', KEYS[1], ARGV[1])
+return 1
+""")
+
+
+async def since(user_id: int, after: int) -> list[Event] | None:
+    """The events past `after`, in order; None if some may be missing: then the client reads anew."""
+    user = ids.encode(user_id)
+    command = _SINCE.command([f"inbox:{user}", f"inbox:floor:{user}", BOOT_FLOOR], [str(after), _MOST])
+    (reply,) = await cache.run(command)
+    if not reply[0]:
+        return None
+    return [_event(entry) for entry in reply[1]]
+
+
+async def newer(user_id: int, after: int) -> list[Event]:
+    """What is there past `after`, in order."""
+    (entries,) = await cache.run(("XRANGE", f"inbox:{ids.encode(user_id)}", f"({after}-0", "+", "COUNT", _MOST))
+    return [_event(entry) for entry in entries]
+
+
+async def note_boot() -> bool:
+    """Tell Redis's run apart from the one before; whether it is another."""
+    (info,) = await cache.run(("INFO", "server"))
+    run_id = next(line[7:] for line in info.decode().splitlines() if line.startswith("run_id:"))
+    (changed,) = await cache.run(_NOTE_BOOT.command(["live:boot", BOOT_FLOOR], [run_id]))
+    return bool(changed)
+
+
+def _event(entry: Any) -> Event:
+    return Event(entry[1][1], int(entry[0].partition(b"-")[0]))

@@ -1,0 +1,171 @@
+"""The WebSocket service: upgrades, authentication, pings, and a drained end."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+import picows
+from picows import WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener
+
+from realtime_service import inbox
+from realtime_service.connection import MAX_FRAME, Connection
+from realtime_service.frames import SUBPROTOCOLS, Event
+from realtime_service.hub import Hub
+from shared.kernel import cache, http, sessions, tokens
+from shared.kernel.config import settings
+from shared.kernel.problems import Forbidden, NotFound, Problem, Unauthorized, Unreadable
+
+PATH: Final = "/v1/live"
+PING_SECONDS: Final = float(os.environ.get("LIVE_PING_SECONDS", "25"))
+IDLE_SECONDS: Final = float(os.environ.get("LIVE_IDLE_SECONDS", "60"))
+DRAIN_SECONDS: Final = 3.0
+_log: Final = logging.getLogger("live")
+
+
+class Credentials(msgspec.Struct, frozen=True):
+    """What a client came with: an access token, or a ticket."""
+
+    token: str | None
+    ticket: str | None
+
+
+class Server:
+    """The service on one port."""
+
+    def __init__(self) -> None:
+        self.hub = Hub(settings().instance_id)
+        self.draining = False
+
+    async def run(self, host: str, port: int, stop: asyncio.Event) -> None:
+        """Serve until `stop`, then drain."""
+        keeping = [asyncio.create_task(self.hub.run()), asyncio.create_task(self._ping())]
+        server = await picows.ws_create_server(
+            self._upgrade, host, port, max_frame_size=4 * MAX_FRAME, websocket_handshake_timeout=5
+        )
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait([stopping, *keeping], return_when=asyncio.FIRST_COMPLETED)
+        self.draining = True
+        server.close()
+        await self._drain()
+        for task in keeping:
+            if task.done():
+                task.result()  # they never end by themselves but by a fault
+            task.cancel()
+
+    async def _drain(self) -> None:
+        connections = self.hub.connections()
+        for connection in connections:
+            # Not all at once: the instances that are left take the clients over a few seconds.
+            delay = random.randint(0, 5000)  # noqa: S311 - spread, not a secret
+            connection.close(1001, msgspec.json.encode({"reconnect_in_ms": delay}).decode())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await asyncio.gather(*[connection.gone.wait() for connection in connections])
+
+    async def _ping(self) -> None:
+        while True:
+            await asyncio.sleep(PING_SECONDS)
+            now = time.monotonic()
+            for connection in self.hub.connections():
+                if now - connection.heard_at > IDLE_SECONDS:
+                    connection.close(4408, "idle")
+                else:
+                    connection.ping()
+
+    def _upgrade(self, request: WSUpgradeRequest) -> Any:
+        url = urlsplit(request.path.decode("latin-1"))
+        if url.path in ("/healthz", "/readyz"):
+            return self._health(url.path)
+        chosen = ""
+        try:
+            if url.path != PATH:
+                raise NotFound("no_such_path", f"The live service is at {PATH}.")
+            if self.draining:
+                return _plain(503, {"status": "draining"})
+            offered = [name.strip() for name in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
+            chosen = next((name for name in offered if name in SUBPROTOCOLS), "")
+            if not chosen:
+                raise Unreadable("unknown_subprotocol", f"Offer one of: {', '.join(SUBPROTOCOLS)}.")
+            credentials = _credentials(request, url.query)
+        except Unauthorized:
+            # Accepted and closed with 4401: a browser shows its page no HTTP status of a failed upgrade.
+            credentials = Credentials(None, None)
+        except Problem as problem:
+            return _plain(problem.status, problem.document())
+        connection = Connection(SUBPROTOCOLS[chosen], _admission(self.hub, credentials), self.hub.remove)
+        response = WSUpgradeResponse.create_101_response(extra_headers={"Sec-WebSocket-Protocol": chosen})
+        return WSUpgradeResponseWithListener(response, connection)
+
+    def _health(self, path: str) -> Any:
+        up = path == "/healthz" or self.hub.bus.is_up
+        return _plain(200 if up else 503, {"status": "up" if up else "down", "sockets": len(self.hub.connections())})
+
+
+def _admission(hub: Hub, credentials: Credentials) -> "Callable[[Connection], Any]":
+    async def admit(connection: Connection) -> bool:
+        try:
+            found = await _who(credentials)
+            if found is None:
+                connection.close(4401, "not signed in")
+                return False
+            connection.user_id, connection.session_id = found
+            await connection.catch_up(_entered(hub, connection))
+        except cache.CacheUnavailable:
+            connection.close(1013, "try again later")
+            return False
+        return True
+
+    return admit
+
+
+async def _entered(hub: Hub, connection: Connection) -> list[Event]:
+    # What was sent between the upgrade and the subscription is in the inbox.
+    await hub.add(connection)
+    return await inbox.newer(connection.user_id, connection.last_seq)
+
+
+async def _who(credentials: Credentials) -> tuple[int, int] | None:
+    if credentials.ticket is not None:
+        return await sessions.redeem_ticket(credentials.ticket)
+    if credentials.token is None:
+        return None
+    with contextlib.suppress(Unauthorized):
+        claims = tokens.verify_access(credentials.token)
+        (state,) = await cache.run(("GET", sessions.key(claims.session_id)))
+        if state == b"1" or (state is None and await sessions.is_live(claims.session_id)):
+            return claims.user_id, claims.session_id
+    return None
+
+
+def _credentials(request: WSUpgradeRequest, query: str) -> Credentials:
+    tickets = parse_qs(query).get("ticket")
+    if tickets:
+        return Credentials(None, tickets[0])
+    authorization = request.headers.get("Authorization")
+    if authorization is not None:
+        return Credentials(authorization.partition(" ")[2].strip(), None)
+    cookie = http.cookie_value(request.headers.get("Cookie", ""))
+    if cookie is None:
+        return Credentials(None, None)
+    # A page elsewhere can open a socket with the user's cookie: its origin has to be one of ours.
+    if not http.origin_allowed(request.headers.get("Origin", "")):
+        raise Forbidden("cross_site", "With the cookie, the Origin must be one of ours.")
+    return Credentials(tokens.open_cookie(cookie), None)
+
+
+def _plain(status: int, document: dict[str, Any]) -> WSUpgradeResponseWithListener:
+    body = msgspec.json.encode(document)
+    kind = "application/json" if status < 400 else "application/problem+json"
+    if status < 400:
+        response = WSUpgradeResponse.create_ok_response(body, {"Content-Type": kind})
+    else:
+        response = WSUpgradeResponse.create_error_response(HTTPStatus(status), body, {"Content-Type": kind})
+    return WSUpgradeResponseWithListener(response, None)
