@@ -16,7 +16,7 @@ _FILE: Final = re.compile(r"(\d{4})_(\w+)\.sql")
 
 
 class MigrationError(SystemExit):
-    """The files and the database don't fit; the one line says how."""
+    """The files and the database don't fit; the one line says how. As a SystemExit it ends a process with that line."""
 
 
 class Migration(msgspec.Struct, frozen=True):
@@ -25,6 +25,11 @@ class Migration(msgspec.Struct, frozen=True):
     version: int
     name: str
     sql: str
+
+    @property
+    def file(self) -> str:
+        """Its file's name."""
+        return f"{self.version:04d}_{self.name}.sql"
 
     @property
     def checksum(self) -> str:
@@ -59,41 +64,53 @@ def migrations(folder: Path = FOLDER) -> list[Migration]:
 def migrate(folder: Path = FOLDER) -> list[Migration]:
     """Apply what is missing, and say what was. Two at once wait for each other. Raises MigrationError."""
     wanted = migrations(folder)
-    with db.connection() as conn:
-        # Others may migrate for long, and so may we: the limits of requests don't hold here.
-        conn.command("SET statement_timeout = 0; SET lock_timeout = 0")
-        conn.command(f"SELECT pg_advisory_lock({_LOCK})")
-        try:
-            return _apply(conn, wanted)
-        finally:
-            conn.command(f"SELECT pg_advisory_unlock({_LOCK})")
-            conn.broken = True  # its limits are off: no request gets it
-
-
-def _apply(conn: db.Connection, wanted: list[Migration]) -> list[Migration]:
-    conn.command(
-        "CREATE TABLE IF NOT EXISTS schema_migrations"
-        " (version integer PRIMARY KEY, name text NOT NULL, checksum text NOT NULL, applied_at bigint NOT NULL)"
-    )
-    applied = _APPLIED.all(conn)
-    if len(applied) > len(wanted):
-        raise MigrationError(f"the database is at {applied[-1].version:04d}, newer than these files; deploy newer code")
-    for row, migration in zip(applied, wanted, strict=False):
-        if row.checksum != migration.checksum:
-            raise MigrationError(f"{migration.version:04d}_{migration.name}.sql was edited after it was applied")
-    for migration in wanted[len(applied) :]:
-        conn.command("BEGIN")
-        try:
-            conn.command(migration.sql)
-            _RECORD.run(
-                conn,
-                version=migration.version,
-                name=migration.name,
-                checksum=migration.checksum,
-                now=clock.now_ms(),
+    try:
+        # Others may migrate for long, and so may we: the limits of requests don't hold here. The lock ends with the
+        # connection, however this process ends.
+        with db.unlimited() as conn:
+            conn.command(f"SELECT pg_advisory_lock({_LOCK})")
+            conn.command(
+                "CREATE TABLE IF NOT EXISTS schema_migrations"
+                " (version integer PRIMARY KEY, name text NOT NULL, checksum text NOT NULL, applied_at bigint NOT NULL)"
             )
-        except BaseException:
-            conn.command("ROLLBACK")
-            raise
-        conn.command("COMMIT")
+            missing = _missing(wanted, _APPLIED.all(conn))
+            for migration in missing:
+                _apply(conn, migration)
+    except db.DatabaseUnavailable:
+        raise MigrationError(
+            "Postgres can't be reached, or went away: nothing half-done stays; run this again"
+        ) from None
+    return missing
+
+
+def _missing(wanted: list[Migration], applied: list[AppliedRow]) -> list[Migration]:
+    for expected, row in enumerate(applied, 1):
+        if row.version != expected:
+            raise MigrationError(f"the database has migration {row.version:04d} but lacks {expected:04d}")
+        if expected > len(wanted):
+            raise MigrationError(
+                f"the database is at {applied[-1].version:04d}, newer than these files; deploy newer code"
+            )
+        if row.checksum != wanted[expected - 1].checksum:
+            raise MigrationError(
+                f"{wanted[expected - 1].file} was edited after it was applied; write a new one instead"
+            )
     return wanted[len(applied) :]
+
+
+def _apply(conn: db.Connection, migration: Migration) -> None:
+    try:
+        conn.command("BEGIN")
+        conn.command(migration.sql)
+        if conn.is_idle:
+            raise MigrationError(f"{migration.file}: COMMIT and ROLLBACK are the runner's; what ran before stays")
+        _RECORD.run(
+            conn,
+            version=migration.version,
+            name=migration.name,
+            checksum=migration.checksum,
+            now=clock.now_ms(),
+        )
+        conn.command("COMMIT")
+    except db.DatabaseError as error:
+        raise MigrationError(f"{migration.file}: {error}; nothing of it stays") from None

@@ -2,5 +2,6 @@
 
 from infra.migrations import migrate
 
-for migration in migrate():
-    print(f"applied {migration.version:04d}_{migration.name}", flush=True)
+if __name__ == "__main__":
+    for migration in migrate():
+        print(f"applied {migration.file}", flush=True)

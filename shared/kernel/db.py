@@ -1,158 +1,59 @@
 """Postgres by pg8000: statements prepared once a connection, a pool that outlives the server, faults by their meaning.
 
-A `Statement` on a connection of `connection()` is a transaction of its own and one round trip. pg8000's connections
-are for one thread at a time, so one is lent to one caller.
+A `Statement` on a connection of `connection()` is a transaction of its own and one round trip. In `transaction()` the
+BEGIN travels with the first statement. pg8000's connections are for one thread at a time, so one is lent to one caller.
 """
 
 import asyncio
 import contextvars
-import itertools
-import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, Final, Generic, ParamSpec, TypeVar, cast, overload
-from urllib.parse import parse_qs, unquote, urlsplit
+from typing import Any, Final, Generic, ParamSpec, TypeVar, cast, get_args, overload
 
 import msgspec
-import pg8000.native  # pyright: ignore[reportMissingTypeStubs]
-from pg8000.exceptions import DatabaseError as ServerError  # pyright: ignore[reportMissingTypeStubs]
-from pg8000.exceptions import InterfaceError  # pyright: ignore[reportMissingTypeStubs]
+from pg8000.native import to_statement  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
-from shared.kernel import ledger
 from shared.kernel.config import settings
-from shared.kernel.problems import Unavailable
+from shared.kernel.db_connection import Connection, Contended, DatabaseError, DatabaseUnavailable, UniqueViolation
+from shared.kernel.db_open import CantConnect, open_connection
 
-CONNECT_SECONDS: Final = 3
+__all__ = [
+    "Connection",
+    "Contended",
+    "DatabaseError",
+    "DatabaseUnavailable",
+    "NoRow",
+    "Statement",
+    "UniqueViolation",
+    "connection",
+    "disconnect",
+    "in_thread",
+    "retrying",
+    "transaction",
+    "unlimited",
+]
+
 ACQUIRE_SECONDS: Final = 5.0
-STATEMENT_MS: Final = 8_000
-LOCK_MS: Final = 3_000
-IDLE_IN_TRANSACTION_MS: Final = 15_000
-# A connection that idled longer is asked before it is lent: its server may have gone meanwhile.
-CHECK_AFTER_SECONDS: Final = 2.0
-
-# Any: pg8000 has no types of its own.
-Raw = Any
+# After a connect that hung, nobody else waits for one for so long.
+SLOW_CONNECT_SECONDS: Final = 1.0
 
 R = TypeVar("R")
 T = TypeVar("T")
 P = ParamSpec("P")
-
-_UNIQUE_VIOLATION: Final = "23505"
-_DEADLOCK: Final = "40P01"
-_SERIALIZATION: Final = "40001"
-# 57P01…3: the server is being shut down or started; 53300: no connection left; 08: connection exceptions.
-_GONE: Final = ("57P01", "57P02", "57P03", "53300")
-_TIMED_OUT: Final = ("57014", "55P03")
-
-
-class DatabaseUnavailable(Unavailable):
-    """503: Postgres can't be reached, or doesn't answer in time."""
-
-    def __init__(self) -> None:
-        super().__init__("postgres")
-
-
-class UniqueViolation(Exception):
-    """A row with this key is there already; `constraint` names the index."""
-
-    def __init__(self, constraint: str):
-        super().__init__(constraint)
-        self.constraint = constraint
-
-
-class Contended(Exception):
-    """Deadlock or serialisation failure: nothing was done; `retrying` does it again."""
 
 
 class NoRow(Exception):
     """A statement that must give a row gave none."""
 
 
-class Connection:
-    """A connection as lent to one caller: its prepared statements, and when it was last used."""
-
-    __slots__ = ("_prepared", "_raw", "broken", "used_at")
-
-    def __init__(self, raw: Raw):
-        self._raw = raw
-        self._prepared: dict[int, Any] = {}
-        self.broken = False
-        self.used_at = time.monotonic()
-
-    def execute(self, key: int, sql: str, params: dict[str, Any]) -> tuple[list[Any], int]:
-        """Run a prepared statement; rows and row count. One round trip, two the first time on a connection."""
-        started = time.perf_counter()
-        try:
-            prepared = self._prepared.get(key)
-            if prepared is None:
-                prepared = self._prepared[key] = self._raw.prepare(sql)
-            rows: list[Any] = prepared.run(**params) or []
-            return rows, prepared._context.row_count
-        except ServerError as error:
-            raise self._meaning(error) from None
-        except (InterfaceError, OSError) as error:
-            raise self._lost(error) from None
-        finally:
-            ledger.record("postgres", time.perf_counter() - started)
-
-    def command(self, sql: str) -> None:
-        """Run plain SQL of ours without parameters: BEGIN, COMMIT, ROLLBACK, a migration's statements."""
-        started = time.perf_counter()
-        try:
-            self._raw.run(sql)
-        except ServerError as error:
-            raise self._meaning(error) from None
-        except (InterfaceError, OSError) as error:
-            raise self._lost(error) from None
-        finally:
-            ledger.record("postgres", time.perf_counter() - started)
-
-    def _lost(self, error: Exception) -> Exception:
-        # pg8000 has one InterfaceError for a lost connection and for a mistake of ours, told apart by its text.
-        if isinstance(error, InterfaceError) and not any(text in str(error) for text in ("network", "connection")):
-            return error
-        self.broken = True
-        return DatabaseUnavailable()
-
-    def _meaning(self, error: ServerError) -> Exception:
-        fields: dict[str, str] = error.args[0] if error.args and isinstance(error.args[0], dict) else {}
-        state = fields.get("C", "")
-        if state == _UNIQUE_VIOLATION:
-            return UniqueViolation(fields.get("n", ""))
-        if state in (_DEADLOCK, _SERIALIZATION):
-            return Contended(state)
-        if state in _GONE or state.startswith("08"):
-            self.broken = True
-            return DatabaseUnavailable()
-        return DatabaseUnavailable() if state in _TIMED_OUT else error
-
-    def is_alive(self) -> bool:
-        """Ask the server."""
-        try:
-            self._raw.run("SELECT 1")
-        except (ServerError, InterfaceError, OSError):
-            return False
-        return True
-
-    def close(self) -> None:
-        """Close it, whatever state it is in."""
-        try:
-            self._raw.close()
-        except (ServerError, InterfaceError, OSError):
-            pass  # it was gone already
-
-
-_keys = itertools.count()
-# Wide enough that what waits for one store leaves threads for the others; few of them ever run at once.
-_threads: Final = ThreadPoolExecutor(64, thread_name_prefix="work")
-
-
 class Statement(Generic[R]):
-    """A statement with `:name` parameters; its rows as `row`, whose fields are filled in the order of the columns."""
+    """A statement with `:name` parameters; its rows as `row`, whose fields are filled in the order of the columns.
+
+    A field that is a Struct, or has one in it, is made from JSON.
+    """
 
     @overload
     def __init__(self: "Statement[None]", sql: str) -> None: ...
@@ -161,20 +62,19 @@ class Statement(Generic[R]):
     def __init__(self, sql: str, row: type[R] | None = None):
         self.sql = sql
         self.row = row
-        self._key = next(_keys)
+        self._parsed: tuple[str, Callable[[dict[str, Any]], tuple[Any, ...]]] | None = None
         fields: Any = ()
         if row is not None and issubclass(row, msgspec.Struct):
             fields = msgspec.structs.fields(cast("type[msgspec.Struct]", row))
-        self._nested = [(i, field.type) for i, field in enumerate(fields) if "Row" in str(field.type)]
+        self._nested = [(index, field.type) for index, field in enumerate(fields) if _has_struct(field.type)]
 
     def all(self, conn: Connection, **params: Any) -> list[R]:
         """Every row."""
-        rows, _ = conn.execute(self._key, self.sql, params)
-        return [self._typed(row) for row in rows]
+        return [self._typed(row) for row in self._execute(conn, params)[0]]
 
     def maybe(self, conn: Connection, **params: Any) -> R | None:
         """The first row, or None."""
-        rows, _ = conn.execute(self._key, self.sql, params)
+        rows, _ = self._execute(conn, params)
         return self._typed(rows[0]) if rows else None
 
     def one(self, conn: Connection, **params: Any) -> R:
@@ -186,7 +86,11 @@ class Statement(Generic[R]):
 
     def run(self, conn: Connection, **params: Any) -> int:
         """How many rows it touched."""
-        return conn.execute(self._key, self.sql, params)[1]
+        return self._execute(conn, params)[1]
+
+    def _execute(self, conn: Connection, params: dict[str, Any]) -> tuple[list[list[Any]], int]:
+        sql, values = self._parsed = self._parsed or cast("Any", to_statement)(self.sql)
+        return conn.execute(self, sql, values(params))
 
     def _typed(self, row: list[Any]) -> R:
         if self.row is None:
@@ -196,106 +100,76 @@ class Statement(Generic[R]):
         return self.row(*row)
 
 
+def _has_struct(kind: Any) -> bool:
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return True
+    return any(_has_struct(part) for part in get_args(kind))
+
+
 class Pool:
     """Connections, at most `size`; the one given back last is lent first, so that few are kept warm."""
 
-    def __init__(self, connect: Callable[[], Raw], size: int):
-        self._connect = connect
+    def __init__(self, size: int):
         self._free: list[Connection] = []
         self._places = threading.BoundedSemaphore(size)
+        self._hangs_until = 0.0
 
     def take(self) -> Connection:
         """A connection whose server answers. Raises DatabaseUnavailable."""
         if not self._places.acquire(timeout=ACQUIRE_SECONDS):
             raise DatabaseUnavailable
         try:
-            while self._free:
-                try:
-                    conn = self._free.pop()
-                except IndexError:
-                    break
-                if time.monotonic() - conn.used_at < CHECK_AFTER_SECONDS or conn.is_alive():
-                    return conn
-                conn.close()
-            return Connection(self._connect())
-        except (ServerError, InterfaceError, OSError):
-            self._places.release()
-            raise DatabaseUnavailable from None
+            conn = self._warm()
+            return conn if conn is not None else self._open()
         except BaseException:
             self._places.release()
             raise
 
     def give_back(self, conn: Connection) -> None:
         """Take a connection back; a broken one is closed, with all that idled: their server went with it."""
-        if conn.broken:
+        if conn.broken or not conn.is_idle:
             conn.close()
-            while self._free:
-                try:
-                    self._free.pop().close()
-                except IndexError:
-                    break
+            self.close()
         else:
             conn.used_at = time.monotonic()
             self._free.append(conn)
         self._places.release()
 
+    def close(self) -> None:
+        """Close what idles."""
+        while (conn := self._pop()) is not None:
+            conn.close()
 
-def _connect_by_url() -> Raw:
-    url = urlsplit(settings().database_url)
-    mode = parse_qs(url.query).get("sslmode", ["prefer"])[-1]
-    conn: Raw = pg8000.native.Connection(
-        unquote(url.username or "postgres"),
-        host=url.hostname or "127.0.0.1",
-        port=url.port or 5432,
-        database=unquote(url.path[1:]) or "postgres",
-        password=unquote(url.password or ""),
-        timeout=CONNECT_SECONDS,
-        tcp_keepalive=True,
-        ssl_context=ssl.create_default_context() if mode in ("require", "verify-ca", "verify-full") else None,
-        application_name=settings().instance_id,
-    )
-    # The connect time-out must not cut a slow statement: the server's own time-out ends it, a little earlier.
-    conn._usock.settimeout(STATEMENT_MS / 1000 + CONNECT_SECONDS)
-    conn._usock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return conn
+    def _warm(self) -> Connection | None:
+        conn = self._pop()
+        if conn is not None and not conn.is_alive():
+            conn.close()
+            self.close()  # they idled longer still
+            return None
+        return conn
 
+    def _pop(self) -> Connection | None:
+        try:
+            return self._free.pop()
+        except IndexError:
+            return None
 
-_connector: Any = None
-
-
-def _connect_by_cloud_sql() -> Raw:
-    # 615 ms and 66 MiB to import: only who is told to use it pays.
-    from google.cloud.sql.connector import Connector
-
-    global _connector
-    if _connector is None:
-        _connector = Connector(refresh_strategy="lazy")
-    password = settings().db_password
-    dbapi = _connector.connect(
-        settings().cloud_sql_instance,
-        "pg8000",
-        user=settings().db_user,
-        password=password or None,
-        db=settings().db_name,
-        enable_iam_auth=not password,
-    )
-    # The connector makes a DB-API connection; the native one is the same class below, without its transactions.
-    dbapi.__class__ = pg8000.native.Connection
-    dbapi._context = None
-    return dbapi
-
-
-def _connect() -> Raw:
-    conn = _connect_by_cloud_sql() if settings().cloud_sql_instance else _connect_by_url()
-    conn.run(
-        f"SET statement_timeout = {STATEMENT_MS}; SET lock_timeout = {LOCK_MS};"
-        f" SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MS}"
-    )
-    return conn
+    def _open(self) -> Connection:
+        began = time.monotonic()
+        if began < self._hangs_until:
+            raise DatabaseUnavailable
+        try:
+            return Connection(open_connection())
+        except CantConnect:
+            if time.monotonic() - began > SLOW_CONNECT_SECONDS:
+                self._hangs_until = time.monotonic() + SLOW_CONNECT_SECONDS
+            raise DatabaseUnavailable from None
 
 
 _pool: Pool | None = None
-_pool_lock = threading.Lock()
+_pool_lock: Final = threading.Lock()
+# Wide enough that what waits for one store leaves threads for the others; few of them ever run at once.
+_threads: Final = ThreadPoolExecutor(64, thread_name_prefix="work")
 
 
 def _the_pool() -> Pool:
@@ -303,8 +177,16 @@ def _the_pool() -> Pool:
     if _pool is None:
         with _pool_lock:
             if _pool is None:
-                _pool = Pool(_connect, settings().db_pool_size)
+                _pool = Pool(settings().db_pool_size)
     return _pool
+
+
+def disconnect() -> None:
+    """Close the connections that idle. The next use opens new ones, by the settings of then."""
+    global _pool
+    pool, _pool = _pool, None
+    if pool is not None:
+        pool.close()
 
 
 @contextmanager
@@ -319,20 +201,29 @@ def connection() -> Generator[Connection, None, None]:
 
 
 @contextmanager
+def unlimited() -> Generator[Connection, None, None]:
+    """A connection of its own without time limits, for migrations and rebuilds. Raises DatabaseUnavailable."""
+    try:
+        conn = Connection(open_connection(limited=False))
+    except CantConnect:
+        raise DatabaseUnavailable from None
+    try:
+        yield conn
+    finally:
+        conn.close()
+
+
+@contextmanager
 def transaction() -> Generator[Connection, None, None]:
     """A connection in a transaction: committed at the end, rolled back if anything is raised."""
     with connection() as conn:
-        conn.command("BEGIN")
+        conn.begin()
         try:
             yield conn
         except BaseException:
-            if not conn.broken:
-                try:
-                    conn.command("ROLLBACK")
-                except Exception:
-                    conn.broken = True
+            conn.rollback()
             raise
-        conn.command("COMMIT")
+        conn.commit()
 
 
 def retrying(act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

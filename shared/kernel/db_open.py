@@ -1,0 +1,150 @@
+"""Opens connections to Postgres, by DATABASE_URL or through Cloud SQL's connector, with the limits that requests need.
+
+`sslmode` in the URL means what it does to libpq: disable, prefer (the default), require, verify-ca, verify-full with
+`sslrootcert`. The limits go with the start-up packet, so that they cost no round trip.
+"""
+
+import logging
+import socket
+import ssl
+from typing import Any, Final, cast
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+
+import msgspec
+from pg8000.converters import (  # pyright: ignore[reportMissingTypeStubs]
+    JSON,
+    JSONB,
+    PY_TYPES,  # pyright: ignore[reportUnknownVariableType]
+    make_param,  # pyright: ignore[reportUnknownVariableType]
+)
+from pg8000.core import CoreConnection  # pyright: ignore[reportMissingTypeStubs]
+from pg8000.exceptions import DatabaseError as ServerError  # pyright: ignore[reportMissingTypeStubs]
+from pg8000.exceptions import InterfaceError  # pyright: ignore[reportMissingTypeStubs]
+
+from shared.kernel.config import settings
+
+CONNECT_SECONDS: Final = 3
+STATEMENT_MS: Final = 8_000
+_LIMITS: Final = {
+    "statement_timeout": str(STATEMENT_MS),
+    "lock_timeout": "3000",
+    "idle_in_transaction_session_timeout": "15000",
+}
+# A dead network is noticed within a minute: first probe after 30 s of silence, three of them 10 s apart.
+_KEEPALIVE: Final = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3), ("TCP_NODELAY", 1))
+# Any: pg8000 has no types of its own.
+Raw = Any
+_log: Final = logging.getLogger("postgres")
+
+
+class CantConnect(Exception):
+    """No connection: the log has the reason."""
+
+
+def open_connection(*, limited: bool = True) -> Raw:
+    """A new connection. Without `limited` its statements may take as long as they like. Raises CantConnect."""
+    cloud = bool(settings().cloud_sql_instance)
+    options: dict[str, Any] = {
+        "application_name": settings().instance_id,
+        "startup_params": dict(_LIMITS) if limited else {},
+        "timeout": CONNECT_SECONDS,
+    }
+    try:
+        conn = _by_cloud_sql(options) if cloud else _by_url(urlsplit(settings().database_url), options)
+        _tune(conn, limited)
+    except (ServerError, InterfaceError, OSError) as error:
+        raise _cant_connect(error) from None
+    except Exception as error:
+        if not cloud:
+            raise
+        # The connector raises whatever its HTTP client, google-auth and TLS do.
+        raise _cant_connect(error) from None
+    return conn
+
+
+def _cant_connect(error: Exception) -> CantConnect:
+    reason = str(error)
+    if isinstance(error, ServerError) and error.args and isinstance(error.args[0], dict):
+        reason = str(msgspec.convert(error.args[0], dict[str, str]).get("M"))
+    _log.warning("can't connect to Postgres", extra={"reason": f"{type(error).__name__}: {reason}"})
+    return CantConnect(reason)
+
+
+def _tune(conn: Raw, limited: bool) -> None:
+    sock: Any = conn._usock
+    # The connect time-out must not cut a slow statement: the server's own time-out ends it, a little earlier.
+    sock.settimeout(STATEMENT_MS / 1000 + CONNECT_SECONDS if limited else None)
+    for name, value in _KEEPALIVE:
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    conn.register_in_adapter(JSON, msgspec.json.decode)
+    conn.register_in_adapter(JSONB, msgspec.json.decode)
+    conn.register_out_adapter(list, array_literal)
+    conn.register_out_adapter(dict, _json)
+
+
+def _by_url(url: SplitResult, options: dict[str, Any]) -> Raw:
+    conn: Raw = CoreConnection(
+        unquote(url.username or "postgres"),
+        host=url.hostname or "127.0.0.1",
+        port=url.port or 5432,
+        database=unquote(url.path[1:]) or "postgres",
+        password=unquote(url.password or ""),
+        ssl_context=_tls(parse_qs(url.query)),
+        **options,
+    )
+    return conn
+
+
+def _tls(query: dict[str, list[str]]) -> ssl.SSLContext | bool | None:
+    # To pg8000 None is TLS where the server has it, True is TLS without asking who the server is, False is none.
+    mode = query.get("sslmode", ["prefer"])[-1]
+    if mode in ("disable", "require"):
+        return mode == "require"
+    if mode not in ("verify-ca", "verify-full"):
+        return None
+    context = ssl.create_default_context(cafile=query.get("sslrootcert", [None])[-1])
+    context.check_hostname = mode == "verify-full"
+    return context
+
+
+_connector: Any = None
+
+
+def _by_cloud_sql(options: dict[str, Any]) -> Raw:
+    # 615 ms and 66 MiB to import: only who is told to use it pays.
+    from google.cloud.sql.connector import Connector
+
+    global _connector
+    if _connector is None:
+        # Refreshed when asked for: a function's CPU is frozen between requests, and with it background threads.
+        _connector = Connector(refresh_strategy="lazy")
+    password = settings().db_password
+    conn: Raw = _connector.connect(
+        settings().cloud_sql_instance,
+        "pg8000",
+        user=settings().db_user,
+        password=password or None,
+        db=settings().db_name,
+        enable_iam_auth=not password,
+        **options,
+    )
+    return conn
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def array_literal(values: list[Any]) -> str:
+    """A list as Postgres's array literal. Strings are always quoted: pg8000's own takes the string "null" for NULL."""
+    return "{" + ",".join(_element(value) for value in values) + "}"
+
+
+def _element(value: Any) -> str:
+    if value is None:
+        return "NULL"
+    if isinstance(value, list):
+        return array_literal(cast("list[Any]", value))
+    text: str = _json(value) if type(value) is dict else cast("Any", make_param)(PY_TYPES, value)
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
