@@ -66,6 +66,10 @@ class Visitor:
         self.format: Format = format
         self.http = httpx.Client(base_url=url, headers=fields, timeout=30, trust_env=False)
 
+    def close(self) -> None:
+        """End its connections."""
+        self.http.close()
+
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> httpx.Response:
         """The answer, whatever it is. A body of bytes is sent as it is; `idempotency_key=` is Idempotency-Key."""
         fields = {name.replace("_", "-"): value for name, value in headers.items()}
