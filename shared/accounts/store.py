@@ -107,7 +107,9 @@ FIND_SESSION = db.Statement(
 )
 # Of the used tokens the last few are kept: what comes back later than that is unknown, and refused all the same.
 ROTATE = db.Statement(
-    """UPDATE sessions SET previous_digests = (refresh_digest || previous_digests)[1:20], refresh_digest = :fresh,
+    """UPDATE sessions SET refresh_digest = :fresh,
+              previous_digests = array_prepend(
+                refresh_digest, trim_array(previous_digests, greatest(0, cardinality(previous_digests) - 19))),
               last_used_at = :now, refresh_expires_at = :expires, user_agent = :user_agent WHERE id = :id"""
 )
 END_SESSION = db.Statement(

@@ -28,7 +28,7 @@ class Guard:
         self.session_id = session_id
         self.session_is_live = session_is_live
         self.asked = False
-        self.fields: tuple[str, str] | None = None
+        self.fields: str | None = None
 
     async def ask(self, *commands: cache.Command) -> list[Any]:
         """Run `commands` in the trip that asks the guard. Raises Unauthorized, TooManyRequests, CacheUnavailable."""

@@ -6,6 +6,7 @@ RateLimit draft.
 
 import math
 import time
+from functools import cache
 from typing import Any, Final
 
 import msgspec
@@ -45,38 +46,40 @@ return {1, tolerance - (next - now)}
 """)
 
 
-def _cell(quota: Quota) -> tuple[int, int]:
+@cache
+def _cell(limit: LimitClass) -> tuple[int, int]:
+    """Emission interval and burst tolerance of a class, µs."""
+    quota = QUOTAS[limit]
     scaled = quota.requests * settings().rate_limit_scale
     return max(1, quota.seconds * 1_000_000 // scaled), quota.seconds * 1_000_000
 
 
 def command(limit: LimitClass, subject: str) -> Command:
     """The command that takes one request of `limit` from `subject`'s allowance."""
-    return _GCRA.command([f"limit:{limit}:{subject}"], list(_cell(QUOTAS[limit])))
+    return _GCRA.command([f"limit:{limit}:{subject}"], _cell(limit))
 
 
-def judge(limit: LimitClass, reply: Any) -> tuple[str, str]:
-    """The `RateLimit` and `RateLimit-Policy` fields for the command's reply. Raises TooManyRequests."""
+def judge(limit: LimitClass, reply: Any) -> str:
+    """The `RateLimit` field for the command's reply. Raises TooManyRequests, which has `RateLimit-Policy` too."""
     quota = QUOTAS[limit]
-    interval, _ = _cell(quota)
-    policy = f'"{limit}";q={quota.requests * settings().rate_limit_scale};w={quota.seconds}'
+    interval, _ = _cell(limit)
     allowed, micros = reply
     if not allowed:
         problem = TooManyRequests(math.ceil(micros / 1_000_000))
         problem.headers |= {
             "RateLimit": f'"{limit}";r=0;t={math.ceil(micros / 1_000_000)}',
-            "RateLimit-Policy": policy,
+            "RateLimit-Policy": f'"{limit}";q={quota.requests * settings().rate_limit_scale};w={quota.seconds}',
         }
         raise problem
-    return f'"{limit}";r={micros // interval};t={quota.seconds}', policy
+    return f'"{limit}";r={micros // interval};t={quota.seconds}'
 
 
 _local: dict[str, float] = {}
 
 
-def judge_locally(limit: LimitClass, subject: str) -> tuple[str, str]:
+def judge_locally(limit: LimitClass, subject: str) -> str:
     """The same rule in this process's memory, while Redis is down."""
-    interval, tolerance = _cell(QUOTAS[limit])
+    interval, tolerance = _cell(limit)
     now = time.monotonic() * 1_000_000
     if len(_local) > 100_000:
         _local.clear()

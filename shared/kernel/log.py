@@ -4,6 +4,7 @@ Source of the field names: Cloud Logging, "Special fields in structured payloads
 as fields; secrets and tokens are never passed.
 """
 
+import asyncio
 import logging
 import os
 import sys
@@ -56,7 +57,7 @@ def setup(component: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(settings().log_level)
     # Their INFO is a line a request, without our fields; the request log has it with them.
-    for noisy in ("uvicorn.access", "httpx", "google", "neo4j.notifications"):
+    for noisy in ("uvicorn.access", "httpx", "google", "neo4j.notifications", "picows"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
@@ -95,4 +96,16 @@ def request(
     trace = trace_id.get()
     if trace:
         entry["logging.googleapis.com/trace"] = f"projects/{settings().google_cloud_project}/traces/{trace}"
-    os.write(2, _encode_line(entry) + b"\n")
+    if not _lines:
+        asyncio.get_running_loop().call_soon(_write_lines)
+    _lines.append(_encode_line(entry))
+
+
+_lines: list[bytes] = []
+
+
+def _write_lines() -> None:
+    # Those of one turn of the event loop in one call of the system.
+    lines = b"\n".join([*_lines, b""])
+    _lines.clear()
+    os.write(2, lines)

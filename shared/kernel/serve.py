@@ -212,8 +212,7 @@ class _Exchange:
                 "ETag, Idempotent-Replayed, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id",
             )
         if self.guard is not None and self.guard.fields is not None:
-            answer.set("ratelimit", self.guard.fields[0])
-            answer.set("ratelimit-policy", self.guard.fields[1])
+            answer.set("ratelimit", self.guard.fields)
         if settings().is_local:
             answer.set("server-timing", ledger.server_timing(trips) or "total")
         log.request(

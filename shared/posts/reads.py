@@ -129,7 +129,7 @@ def join(items: Sequence[bytes], next_cursor: str | None) -> Encoded:
 async def _ids_of(user_id: int, before: int | None, count: int) -> list[int]:
     timeline = projection.OF_AUTHOR
     try:
-        found = timeline.take(await cache.run(*timeline.ask(user_id, before, count)), count)
+        found = timeline.take(await guard.first(*timeline.ask(user_id, before, count)), count)
         if found.complete and (not found.exhausted or (before is None and len(found.entries) < timeline.keep)):
             return [ids.decode(entry) for entry in found.entries]
         if not found.complete:

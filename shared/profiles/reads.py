@@ -96,18 +96,32 @@ async def _load(user_ids: list[int]) -> list[store.UserRow]:
 
 
 async def resolve(username: Username) -> int:
-    """The id behind a username, in the request's first trip. Raises NotFound."""
+    """The id behind a username; where it isn't known yet, by the request's first trip. Raises NotFound."""
+    known = _ids.get(username)
+    if known is not None:
+        return known
     try:
         (found,) = await guard.first(("GET", projection.username_key(username)))
     except cache.CacheUnavailable:
         found = None
     if found is not None:
-        return ids.decode(found.decode())
+        return _remember(username, ids.decode(found.decode()))
     row = await db.in_thread(_by_username, username)
     if row is None:
         raise NotFound("user_not_found")
     await _load([row.id])
-    return row.id
+    return _remember(username, row.id)
+
+
+# A username is its user's for good: whether they are still there is asked of their card.
+_ids: dict[str, int] = {}
+
+
+def _remember(username: str, user_id: int) -> int:
+    if len(_ids) > 50_000:
+        _ids.clear()
+    _ids[username] = user_id
+    return user_id
 
 
 def _by_username(username: str) -> store.IdRow | None:
@@ -128,7 +142,7 @@ async def profile_of(viewer: Caller | None, user_id: int) -> Profile:
         [] if viewer is None else [visibility.ask(viewer.user_id, [user_id]), visibility.ask(user_id, [viewer.user_id])]
     )
     try:
-        replies = await cache.run(keys, *viewers)
+        replies = await guard.first(keys, *viewers)
     except cache.CacheUnavailable:
         replies = [[None, None], *([[None]] * len(viewers))]
     card, rest = map(body_of, replies[0])
