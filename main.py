@@ -7,8 +7,8 @@ from importlib import import_module
 from typing import Any
 
 ENDPOINT_TARGETS = {
-    "functions.accounts": "request_signup verify_signup complete_signup login refresh_session logout get_me",
-    "functions.profiles": "get_profile follow unfollow",
+    "functions.accounts": "request_signup verify_signup complete_signup login refresh_session logout",
+    "functions.profiles": "get_me get_profile follow unfollow",
     "functions.media": "authorize_uploads",
     "functions.posts": "create_post get_post delete_post list_user_posts",
     "functions.feed": "get_feed",
