@@ -97,7 +97,7 @@ async def _run(planned: plan.Plan, env: dict[str, str], data: Path, screen: Scre
 
     keys.write_private(data / "env.json", json.dumps(planned.env, indent=2) + "\n")
     supervisor = Supervisor(planned.services, data, env, ROOT, screen, write_stack)
-    stopping = _stop_on_signals(supervisor)
+    stopping = _stop_on_signals(supervisor, screen)
     # Before anything starts, so that no edit is missed.
     watching = asyncio.create_task(watch(ROOT, planned.services, supervisor.edited, screen.say))
     await asyncio.sleep(0)
@@ -114,13 +114,16 @@ async def _run(planned: plan.Plan, env: dict[str, str], data: Path, screen: Scre
         (data / "run.json").unlink(missing_ok=True)
 
 
-def _stop_on_signals(supervisor: Supervisor) -> asyncio.Event:
+def _stop_on_signals(supervisor: Supervisor, screen: Screen) -> asyncio.Event:
     """An event that the first Ctrl-C or the like sets; a second one doesn't wait for anything."""
     stopping = asyncio.Event()
 
     def stop() -> None:
         if stopping.is_set():
             supervisor.kill()
+        else:
+            screen.close()
+            screen.say("stopping; Ctrl-C once more doesn't wait")
         stopping.set()
 
     for number in STOP_SIGNALS:
