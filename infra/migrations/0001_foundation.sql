@@ -61,7 +61,8 @@ CREATE TABLE idempotency_keys (
     key text NOT NULL,
     fingerprint bytea NOT NULL,
     answer bytea,
-    takes integer NOT NULL DEFAULT 0,
+    -- Whose run it is: of two requests under one key only one finds its own.
+    owner bigint NOT NULL,
     started_at bigint NOT NULL,
     expires_at bigint NOT NULL,
     PRIMARY KEY (scope, key)

@@ -10,8 +10,8 @@ from typing import Final
 
 import msgspec
 
-from shared.kernel import clock, db, http, tokens
-from shared.kernel.problems import Conflict, Invalid
+from shared.kernel import clock, db, http, ids, tokens
+from shared.kernel.problems import Conflict, Invalid, Problem
 
 KEPT_MS: Final = 24 * 3600 * 1000
 # A request that died while it ran holds its key no longer than any request can run.
@@ -28,40 +28,52 @@ class _Kept(msgspec.Struct):
 class _Row(msgspec.Struct, frozen=True):
     fingerprint: bytes
     answer: bytes | None
-    mine: bool
+    owner: int
 
 
 # Takes the key, or one whose time is up, or one whose run died; otherwise shows who has it.
 _TAKE = db.Statement(
-    """INSERT INTO idempotency_keys AS k (scope, key, fingerprint, started_at, expires_at)
-       VALUES (:scope, :key, :fingerprint, :now, :expires)
+    """INSERT INTO idempotency_keys AS k (scope, key, fingerprint, owner, started_at, expires_at)
+       VALUES (:scope, :key, :fingerprint, :owner, :now, :expires)
        ON CONFLICT (scope, key) DO UPDATE SET
          fingerprint = CASE WHEN k.expires_at <= :now THEN excluded.fingerprint ELSE k.fingerprint END,
          answer = CASE WHEN k.expires_at <= :now THEN NULL ELSE k.answer END,
-         started_at = CASE WHEN k.expires_at <= :now
-                             OR (k.answer IS NULL AND k.started_at <= :stale AND k.fingerprint = excluded.fingerprint)
-                           THEN excluded.started_at ELSE k.started_at END,
-         expires_at = CASE WHEN k.expires_at <= :now THEN excluded.expires_at ELSE k.expires_at END,
-         takes = k.takes + 1
-       RETURNING fingerprint, answer, (takes = 0 OR (answer IS NULL AND started_at = :now)) AS mine""",
+         owner = CASE WHEN k.expires_at <= :now
+                        OR (k.answer IS NULL AND k.started_at <= :stale AND k.fingerprint = excluded.fingerprint)
+                      THEN excluded.owner ELSE k.owner END,
+         started_at = CASE WHEN k.expires_at <= :now OR (k.answer IS NULL AND k.started_at <= :stale)
+                      THEN excluded.started_at ELSE k.started_at END,
+         expires_at = CASE WHEN k.expires_at <= :now THEN excluded.expires_at ELSE k.expires_at END
+       RETURNING fingerprint, answer, owner""",
     _Row,
 )
 _KEEP = db.Statement("UPDATE idempotency_keys SET answer = :answer WHERE scope = :scope AND key = :key")
 _DROP = db.Statement("DELETE FROM idempotency_keys WHERE scope = :scope AND key = :key")
 
 
-def once(scope: str, key: str, name: str, body: bytes, call: Callable[[], http.Answer]) -> http.Answer:
-    """The answer of `call`, or its replay. Raises Conflict while the first still runs, Invalid for another body."""
+def once(
+    scope: str,
+    key: str,
+    name: str,
+    body: bytes,
+    call: Callable[[], http.Answer],
+    refuse: Callable[[Problem], http.Answer],
+) -> http.Answer:
+    """The answer of `call`, or its replay; `refuse` makes the answer of a problem, which is remembered too.
+
+    Raises Conflict while the first still runs, Invalid for another body; what `call` raises of 5xx isn't remembered.
+    """
     if not _KEY.fullmatch(key):
         raise Invalid.field("Idempotency-Key", "malformed", "A key is 1 to 255 visible ASCII characters.")
     fingerprint = hashlib.sha256(name.encode() + b"\0" + body).digest()
-    now = clock.now_ms()
+    now, owner = clock.now_ms(), ids.new_id()
     with db.connection() as conn:
         row = _TAKE.one(
             conn,
             scope=scope,
             key=key,
             fingerprint=fingerprint,
+            owner=owner,
             now=now,
             expires=now + KEPT_MS,
             stale=now - RUNNING_MS,
@@ -70,16 +82,22 @@ def once(scope: str, key: str, name: str, body: bytes, call: Callable[[], http.A
         raise Invalid.field("Idempotency-Key", "reused", "This key was used for another request.")
     if row.answer is not None:
         return _replay(bytes(row.answer))
-    if not row.mine:
+    if row.owner != owner:
         raise Conflict("still_running", "The first request under this key is still running.")
-    return _run(scope, key, call)
+    return _run(scope, key, call, refuse)
 
 
-def _run(scope: str, key: str, call: Callable[[], http.Answer]) -> http.Answer:
+def _run(
+    scope: str, key: str, call: Callable[[], http.Answer], refuse: Callable[[Problem], http.Answer]
+) -> http.Answer:
     try:
         answer = call()
+    except Problem as problem:
+        if problem.status >= 500:
+            _forget(scope, key)
+            raise
+        answer = refuse(problem)
     except BaseException:
-        # A refusal or a fault changed nothing: asked again it may come out better. Only what was done is remembered.
         _forget(scope, key)
         raise
     kept = msgspec.msgpack.encode(_Kept(answer.status, answer.body, answer.fields))

@@ -82,7 +82,7 @@ class _Exchange:
         key = request.field(b"idempotency-key") if endpoint.method == "POST" else None
         call = partial(self._call, endpoint, arguments)
         if key is not None:
-            call = partial(idempotency.once, self._scope(), key, endpoint.name, body, call)
+            call = partial(idempotency.once, self._scope(), key, endpoint.name, body, call, self._problem)
         return await db.in_thread(call)
 
     def _call(self, endpoint: Endpoint, arguments: dict[str, Any]) -> http.Answer:

@@ -90,8 +90,17 @@ def test_who_is_not_signed_in_is_told_by_4401(stack: Stack) -> None:
 
 @pytest.mark.parametrize(
     "frame",
-    ["", "nonsense", "[]", "null", '{"id": 1}', '{"id": {}, "action": "ping"}', '{"id": 1, "action": "ping", "x": 1}']
-    + ['{"id":"1","action":"ping","data":' + "[" * 40 + "]" * 40 + "}", b"\x81\xa2id\x01"],
+    [
+        "",
+        "nonsense",
+        "[]",
+        "null",
+        '{"id": 1}',
+        '{"id": {}, "action": "ping"}',
+        '{"id": 1, "action": "ping", "x": 1}',
+        '{"id":"1","action":"ping","data":' + "[" * 40 + "]" * 40 + "}",
+        b"\x81\xa2id\x01",
+    ],
 )
 def test_a_frame_that_is_no_request_is_4400(stack: Stack, alice: Person, frame: str | bytes) -> None:
     assert close_code_of(stack.live, frame, headers=bearer(alice)) == 4400
