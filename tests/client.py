@@ -237,12 +237,14 @@ def trips(answer: httpx.Response, store: str) -> int:
     return int(found[1]) if found else 0
 
 
-def sign_up(stack: Stack, username: str | None = None, *, format: Format = "json", **profile: Any) -> Person:
+def sign_up(
+    stack: Stack, username: str | None = None, password: str = PASSWORD, *, format: Format = "json", **profile: str
+) -> Person:
     """A new person, signed up through the API and the mailbox."""
     username = username or f"u{secrets.token_hex(6)}"
     visitor = Visitor(stack.api, format=format)
     token = verified(stack, f"{username}@example.com", visitor)
-    body = {"signup_token": token, "username": username, "name": username.title(), "password": PASSWORD} | profile
+    body = {"signup_token": token, "username": username, "name": username.title(), "password": password} | profile
     return Person(stack, username, visitor.post("/v1/signup/complete", body), format=format)
 
 

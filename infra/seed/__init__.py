@@ -99,8 +99,8 @@ class _Seeding:
         if visitor.ask("GET", f"/v1/users/{one.username}").is_success:
             person = sign_in(self.stack, one.username, PASSWORD)
         else:
-            profile = {"name": one.name, "bio": one.bio, "birthday": one.birthday, "password": PASSWORD}
-            person = sign_up(self.stack, one.username, **profile)
+            profile = {"name": one.name, "bio": one.bio, "birthday": one.birthday}
+            person = sign_up(self.stack, one.username, password=PASSWORD, **profile)
         visitor.close()
         self.people[one.username] = person
 

@@ -243,7 +243,7 @@ class TestPathsAndQueries:
 
     def test_headers(self, visitor: Visitor) -> None:
         for given in ("short", "x" * 65, "has spaces in it", "née-naïve-id"):
-            answer = visitor.http.get("/v1/feed", headers={"X-Request-Id": given.encode("latin-1")})
+            answer = visitor.http.get("/v1/feed", headers={b"X-Request-Id": given.encode("latin-1")})
             assert answer.headers["x-request-id"] != given
         assert visitor.ask("GET", "/v1/feed", x_request_id="sane-id.42").headers["x-request-id"] == "sane-id.42"
 
@@ -301,7 +301,7 @@ class TestTokens:
 
     @pytest.mark.parametrize("value", ["x", "AAAA", "a" * 5000, "é", '"', "a b"])
     def test_a_cookie_that_is_not_ours(self, visitor: Visitor, value: str) -> None:
-        answer = visitor.http.get("/v1/me", headers={"Cookie": f"session={value}".encode("latin-1")})
+        answer = visitor.http.get("/v1/me", headers={b"Cookie": f"session={value}".encode("latin-1")})
         assert answer.status_code == 401
 
     def test_someone_elses_key_of_the_cookie(self, carol: Person, visitor: Visitor, problem: Problem) -> None:

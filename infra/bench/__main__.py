@@ -1,0 +1,7 @@
+"""`python -m infra.bench`."""
+
+import sys
+
+from infra.bench import main
+
+sys.exit(main(sys.argv[1:]))

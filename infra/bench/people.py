@@ -1,0 +1,90 @@
+"""Who is there when it is measured: readers, an author with posts, and requests in their names."""
+
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import msgspec
+
+from infra.bench.load import request
+from infra.local.stack import Stack
+from tests.client import Person, sign_up, wait_until
+
+READERS = 64
+MENTIONED = 24
+AUTHORS = 5
+POSTS_EACH = 6
+PAGE = 20
+
+
+class People:
+    """Readers who follow all authors; each author has posts, which mention the readers."""
+
+    def __init__(self, stack: Stack) -> None:
+        with ThreadPoolExecutor(8) as threads:
+            everyone = list(threads.map(lambda _: sign_up(stack), range(READERS + AUTHORS)))
+            self.readers, self.authors = everyone[:READERS], everyone[READERS:]
+            pairs = [(reader, author) for reader in self.readers for author in self.authors]
+            list(threads.map(lambda pair: pair[0].follow(pair[1].username), pairs))
+            self.mentioned = self.readers[:MENTIONED]
+            mentions = " ".join(f"@{reader.username}" for reader in self.mentioned)
+            # One more than a page, so that a page is full and has a successor.
+            posters = self.authors * POSTS_EACH
+            self.posts = list(threads.map(lambda author: author.post_photo(f"Measured {mentions}"), posters))
+        for path, people in (("/v1/feed", self.readers), ("/v1/notifications", self.mentioned)):
+            for person in people:
+                wait_until(lambda path=path, person=person: len(person.get(path)["items"]) == PAGE, 60)
+
+    def upload(self, count: int) -> list[tuple[Person, dict[str, Any]]]:
+        """So many photos, uploaded by the authors in turn: (author, medium)."""
+        authors = list(itertools.islice(itertools.cycle(self.authors), count))
+        with ThreadPoolExecutor(4) as threads:
+            return list(zip(authors, threads.map(lambda author: author.upload_photo(), authors), strict=True))
+
+    def one_post(self) -> list[bytes]:
+        """GET of single posts."""
+        return [_as(reader, "GET", f"/v1/posts/{post['id']}") for post in self.posts for reader in self.readers]
+
+    def profile(self) -> list[bytes]:
+        """GET of profiles."""
+        names = [person.username for person in self.authors]
+        return [_as(reader, "GET", f"/v1/users/{name}") for name in names for reader in self.readers]
+
+    def feed(self) -> list[bytes]:
+        """GET of a feed's first page of 20."""
+        return [_as(reader, "GET", f"/v1/feed?limit={PAGE}") for reader in self.readers]
+
+    def notifications(self) -> list[bytes]:
+        """GET of 20 notifications."""
+        return [_as(reader, "GET", f"/v1/notifications?limit={PAGE}") for reader in self.mentioned]
+
+    def follow(self) -> list[bytes]:
+        """PUT and later DELETE of follows among readers: each request changes something.
+
+        Requests under way at one time are of different people, as they nearly always are among millions.
+        """
+        pairs = _pairings(self.readers)
+        return [_as(a, method, f"/v1/users/{b.username}/follow") for method in ("PUT", "DELETE") for a, b in pairs]
+
+    def create_post(self, count: int) -> list[bytes]:
+        """POST of posts, with photos uploaded now."""
+        return [
+            _as(author, "POST", "/v1/posts", {"type": "photo:square", "media": [medium], "description": "Measured"})
+            for author, medium in self.upload(count)
+        ]
+
+
+def _pairings(people: list[Person]) -> list[tuple[Person, Person]]:
+    """Every two of an even number of people once, so that those next to each other are of different people."""
+    fixed, *others = people
+    half = len(people) // 2
+    found: list[tuple[Person, Person]] = []
+    for turn in range(len(others)):
+        ring = [fixed, *others[turn:], *others[:turn]]
+        found += zip(ring[:half], reversed(ring[half:]), strict=True)
+    return found
+
+
+def _as(person: Person, method: str, path: str, body: Any = None) -> bytes:
+    encoded = None if body is None else msgspec.json.encode(body)
+    return request(method, path, person.session["access_token"], encoded)

@@ -1,0 +1,144 @@
+"""Requests a second of each endpoint, as ratios to a trivial one; and events a second when what was written is told."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from urllib.parse import urlsplit
+
+import httpx
+import psutil
+
+from infra.bench import load
+from infra.bench.people import People
+from infra.bench.report import Measure
+from infra.local.ports import free_port
+from infra.local.stack import ROOT, Stack
+from tests.client import wait_until
+
+ROUNDS = 3
+SECONDS = 2.0
+TRIVIAL_SECONDS = 1.0
+POSTS_A_ROUND = 150
+DRAIN_SECONDS = 10.0
+STANDING_STILL = ("background", "relay", "live", "pubsub", "console")
+HANDLED = re.compile(rb'"message":"\w+ handled ')
+# Name, its budget as a ratio, and who makes its requests.
+READS_AND_WRITES: tuple[tuple[str, float | None, Callable[[People], list[bytes]]], ...] = (
+    ("one post", 0.60, People.one_post),
+    ("profile", 0.60, People.profile),
+    ("feed of 20", 0.35, People.feed),
+    ("20 notifications", 0.35, People.notifications),
+    ("follow", 0.20, People.follow),
+)
+
+
+class Failed(Exception):
+    """A load that was not answered with successes alone; the text says with what."""
+
+
+@contextmanager
+def trivial_endpoint() -> Iterator[int]:
+    """The port of the yardstick."""
+    port = free_port()
+    program = str(Path(sys.executable).with_name("functions-framework"))
+    command = [program, "--source", "infra/bench/trivial.py", "--target", "trivial", "--asgi", "--host", "127.0.0.1"]
+    process = subprocess.Popen([*command, "--port", str(port)], cwd=ROOT)
+    try:
+        wait_until(lambda: _answers(port), 30)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(15)
+
+
+def _answers(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/", trust_env=False).is_success
+    except httpx.TransportError:
+        return False
+
+
+@contextmanager
+def alone(stack: Stack) -> Iterator[None]:
+    """Let only the API and the stores run."""
+    pids = [stack.reread().pids[name] for name in STANDING_STILL]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def measure(stack: Stack, people: People, say: Callable[[str], None]) -> list[Measure]:
+    """All ratios, then the rate of events. Raises Failed."""
+    api = urlsplit(stack.api).port or 0
+    found: list[Measure] = []
+    posts = [people.create_post(POSTS_A_ROUND) for _ in range(ROUNDS)]
+    with trivial_endpoint() as port, alone(stack):
+        yardsticks: list[float] = []
+        for name, budget, make in READS_AND_WRITES:
+            say(name)
+            requests = make(people)
+            _send(api, requests, 0.5)
+            rounds = [(_send(port, _TRIVIAL, TRIVIAL_SECONDS), _send(api, requests, SECONDS)) for _ in range(ROUNDS)]
+            found.append(_ratio(name, rounds, budget, _trips(api, requests[0])))
+            yardsticks += [trivial.per_second for trivial, _ in rounds]
+        say("create_post")
+        rounds = [(_send(port, _TRIVIAL, TRIVIAL_SECONDS), _send(api, batch, once=True)) for batch in posts]
+        found.append(_ratio("create_post", rounds, None, ""))
+    found.insert(0, Measure("trivial", median(yardsticks), "requests/s"))
+    say("events")
+    return [*found, _events(stack)]
+
+
+_TRIVIAL = [load.request("GET", "/")]
+
+
+def _send(port: int, requests: Sequence[bytes], seconds: float = 0.0, *, once: bool = False) -> load.Tally:
+    tally = load.apply(port, requests, seconds=seconds, once=once)
+    if bad := {status: count for status, count in tally.statuses.items() if not 200 <= status < 300}:
+        raise Failed(f"{requests[0].splitlines()[0].decode()}: answered {bad} of {tally.requests}")
+    return tally
+
+
+def _ratio(name: str, rounds: list[tuple[load.Tally, load.Tally]], budget: float | None, trips: str) -> Measure:
+    ratio = median(own.per_second / trivial.per_second for trivial, own in rounds)
+    rate, p50, p99 = (median(getattr(own, what) for _, own in rounds) for what in ("per_second", "p50", "p99"))
+    detail = f"{rate:,.0f} requests/s, p50 {p50:.1f} ms, p99 {p99:.1f} ms{trips}"
+    return Measure(name, ratio, "of trivial", budget, detail=detail)
+
+
+def _trips(port: int, request: bytes) -> str:
+    """The round trips of a request that was made before, by its Server-Timing."""
+    head, *fields = request.partition(b"\r\n\r\n")[0].decode().split("\r\n")
+    method, path, _ = head.split()
+    headers = dict(field.split(": ", 1) for field in fields)
+    answer = httpx.request(method, f"http://127.0.0.1:{port}{path}", headers=headers, trust_env=False)
+    by_store = dict(re.findall(r'(\w+);[^,]*?desc="(\d+) trips', answer.headers.get("server-timing", "")))
+    return f", trips {by_store.get('redis', 0)} + {by_store.get('postgres', 0)}"
+
+
+def _events(stack: Stack) -> Measure:
+    """What was written is told now: events handled a second of CPU that relay and background take for it."""
+    pids = stack.reread().pids
+    processes = [psutil.Process(pids[name]) for name in ("relay", "background")]
+    log = stack.data / "logs" / "background.log"
+    start, began = log.stat().st_size, time.monotonic()
+    cpu = -sum(sum(process.cpu_times()[:2]) for process in processes)
+    time.sleep(DRAIN_SECONDS)
+    cpu += sum(sum(process.cpu_times()[:2]) for process in processes)
+    took = time.monotonic() - began
+    with log.open("rb") as file:
+        file.seek(start)
+        handled = len(HANDLED.findall(file.read()))
+    detail = f"{handled / took:,.0f}/s beside broker, stores and graph on all cores"
+    return Measure("events relayed and handled", handled / cpu, "/s per core", 800, detail=detail)
