@@ -1,0 +1,124 @@
+"""Events in any order, any number of times, end where a rebuild ends."""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import main
+from infra.local.stack import Stack
+from shared.kernel import cache, db, ids
+from shared.kernel.events import REACTIONS, Event
+from shared.posts.model import PostCreated, PostDeleted
+from shared.profiles import reads as profiles
+from shared.profiles.model import FollowChanged, UserChanged
+from shared.profiles.store import IdRow
+from tests.client import Person, sign_up, wait_until
+
+# Redelivered here; mail, media and chunks under way have tests of their own.
+HEARD = ["project_users", "project_relationships", "project_posts", "fan_out_post", "backfill_feed"]
+HEARD += ["notify_of_follow", "notify_of_post", "push_notification", "project_to_graph"]
+
+Act = tuple[str, int, int]
+ACTS = st.lists(
+    st.tuples(st.sampled_from(["follow", "unfollow", "post", "delete"]), st.integers(0, 2), st.integers(0, 2)),
+    min_size=3,
+    max_size=10,
+)
+
+
+@pytest.fixture(scope="module")
+def trio(stack: Stack) -> list[Person]:
+    for module in main.EVENT_TARGETS:
+        import_module(module)
+    return [sign_up(stack) for _ in range(3)]
+
+
+def id_of(person: Person) -> int:
+    return profiles.named([person.username])[person.username]
+
+
+def do(trio: list[Person], act: Act, posts: list[tuple[int, str]]) -> list[Event]:
+    """Do it through the API; the events that it makes."""
+    name, one, two = act
+    actor, other = trio[one], trio[two]
+    if name in ("follow", "unfollow"):
+        if one == two:
+            return []
+        actor.ask("PUT" if name == "follow" else "DELETE", f"/v1/users/{other.username}/follow")
+        (state,) = profiles.follows_among([(id_of(actor), id_of(other))]) or [None]
+        if state is None:
+            return []
+        with db.connection() as conn:
+            follow_id = FOLLOW.one(conn, one=state.follower_id, two=state.followee_id).id if state.following else None
+        return [
+            FollowChanged(state.follower_id, state.followee_id, follow_id, state.version),
+            UserChanged(id_of(other)),
+        ]
+    if name == "post":
+        post = actor.post_photo(f"Hello @{other.username}", seed=len(posts))
+        posts.append((one, post["id"]))
+        return [PostCreated(ids.decode(post["id"]), id_of(actor)), UserChanged(id_of(actor))]
+    if not posts:
+        return []
+    owner, post_id = posts.pop(two % len(posts))
+    trio[owner].delete(f"/v1/posts/{post_id}")
+    return [PostDeleted(ids.decode(post_id), id_of(trio[owner])), UserChanged(id_of(trio[owner]))]
+
+
+def view(trio: list[Person]) -> list[Any]:
+    """All that each of them sees."""
+    seen: list[Any] = []
+    for viewer in trio:
+        seen += [viewer.get(f"/v1/users/{owner.username}") for owner in trio]
+        seen += [viewer.get(f"/v1/users/{owner.username}/posts", limit=100) for owner in trio]
+        seen += [viewer.get("/v1/feed", limit=100), viewer.get("/v1/notifications", limit=100), viewer.get("/v1/me")]
+    return seen
+
+
+def deliver(event: Event) -> None:
+    """To every function that hears it."""
+    for name in HEARD:
+        if type(event) in REACTIONS[name].events:
+            REACTIONS[name].function(event)
+
+
+def outbox_is_empty() -> bool:
+    with db.connection() as conn:
+        return OUTBOX.one(conn).id == 0
+
+
+FOLLOW = db.Statement("SELECT follow_id FROM relationships WHERE user_id = :one AND other_id = :two", IdRow)
+OUTBOX = db.Statement("SELECT count(*) FROM outbox", IdRow)
+
+
+@given(acts=ACTS, order=st.randoms(use_true_random=False))
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_shuffled_and_repeated_events_end_where_a_rebuild_ends(trio: list[Person], acts: list[Act], order: Any) -> None:
+    posts: list[tuple[int, str]] = []
+    log = [event for act in acts for event in do(trio, act, posts)]
+    wait_until(outbox_is_empty)
+    again = log * 2
+    order.shuffle(again)
+    for event in again:
+        deliver(event)
+    wait_until(settled(trio))
+    before = view(trio)
+    cache.run_sync(("FLUSHDB",))
+    assert view(trio) == before
+
+
+def settled(trio: list[Person]) -> Callable[[], bool]:
+    """Whether the views have stopped changing: what was delivered made events of its own."""
+    last: list[Any] = []
+
+    def check() -> bool:
+        seen = view(trio)
+        same = bool(last) and last[0] == seen and outbox_is_empty()
+        last[:] = [seen]
+        return same
+
+    return check
