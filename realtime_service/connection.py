@@ -17,6 +17,7 @@ MAX_FRAME: Final = 64 * 1024
 MAX_UNSENT: Final = 1 << 20
 PER_SECOND: Final = 20.0
 BURST: Final = 40.0
+CLOSE_SECONDS: Final = 2.0
 
 Admit = Callable[["Connection"], Awaitable[bool]]
 
@@ -64,8 +65,9 @@ class Connection(WSListener):
         if frame.msg_type in (WSMsgType.PONG, WSMsgType.PING):
             return  # picows answers pings itself
         if frame.msg_type == WSMsgType.CLOSE:
-            self._closing = True
-            transport.send_close(frame.get_close_code())
+            if not self._closing:
+                self._closing = True
+                transport.send_close(frame.get_close_code())
             transport.disconnect()
             return
         if self._closing or not self._within_rate():
@@ -103,16 +105,25 @@ class Connection(WSListener):
         """Tell the client to read anew: something may have been missed."""
         self._write(encode({"event": "resync", "at": clock.now_ms(), "data": {}}, self.format))
 
-    def close(self, code: int, reason: str, *, abort: bool = False) -> None:
-        """Close it, with what is unwritten sent before, or at once with `abort`."""
+    def close(self, code: int, reason: str) -> None:
+        """Close it, with what is unwritten sent before.
+
+        The connection is given up when the client answers, or after two seconds: giving it up at once, with frames of
+        the client's still unread, would reset it, and the client would never see the code.
+        """
         if self._closing or self._transport is None:
             return
+        self._flush()
+        if self._closing:
+            return  # it was found to be a slow reader
         self._closing = True
-        if not abort:
-            self._flush()
         self._transport.send_close(cast("WSCloseCode", code), reason.encode())
-        self._transport.disconnect(graceful=not abort)
+        asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._give_up)
         self._leave(self)
+
+    def _give_up(self) -> None:
+        if self._transport is not None:
+            self._transport.disconnect(graceful=False)
 
     def ping(self) -> None:
         """Ask whether it is there."""
@@ -199,7 +210,7 @@ class Connection(WSListener):
         with contextlib.suppress(OSError):
             transport.write(b"".join(unwritten) if len(unwritten) > 1 else unwritten[0])
             if transport.get_write_buffer_size() > MAX_UNSENT:
-                self.close(1013, "slow reader", abort=True)
+                self.close(1013, "slow reader")
 
 
 def _has_shape(request: dict[Any, Any]) -> bool:

@@ -42,6 +42,11 @@ class Plan:
     addresses: dict[str, str]
 
 
+def _graph_is_given() -> bool:
+    # A process that uses another local stack has that one's settings: its graph is not ours.
+    return "NEO4J_URI" in os.environ and MARK not in os.environ
+
+
 def settings(data: Path, ports: dict[str, int], secrets: dict[str, str]) -> dict[str, str]:
     """The environment of every process of the stack: shared/kernel/config.py says what each setting is."""
     http = {name: f"http://{LOOPBACK}:{port}" for name, port in ports.items()}
@@ -51,7 +56,7 @@ def settings(data: Path, ports: dict[str, int], secrets: dict[str, str]) -> dict
         "NEO4J_PASSWORD": secrets["graph"],
         "NEO4J_DATABASE": stores.GRAPH_DATABASE,
     }
-    if "NEO4J_URI" in os.environ:
+    if _graph_is_given():
         graph = {name: os.environ.get(name, "neo4j") for name in OUTSIDE_GRAPH}
     return {
         MARK: str(data),
@@ -137,7 +142,7 @@ def _all(data: Path, ports: dict[str, int], secrets: dict[str, str], env: dict[s
 
 
 def _stores(data: Path, ports: dict[str, int], secrets: dict[str, str], env: dict[str, str]) -> list[Service]:
-    if "NEO4J_URI" in os.environ:
+    if _graph_is_given():
         check = stores.bolt_ready(*(env[name] for name in OUTSIDE_GRAPH))
         graph = Service(name="graph", command=(), once=True, prepare=check)
     else:
