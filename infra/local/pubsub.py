@@ -1,100 +1,119 @@
-"""The local Pub/Sub: `python -m infra.local.pubsub`. gRPC for clients, push as Eventarc does it, JSON for the console.
+"""`python -m infra.local.pubsub`: Pub/Sub for a developer's machine, on the loopback interface.
 
-Told to (`--duplicate`, `--reorder`, `--delay`, `--drop-acks`), it does what the real service may do on a bad day.
+gRPC for google-cloud-pubsub's clients, push as Eventarc does it, JSON over HTTP for the console. What was confirmed is
+kept over a kill -9. Told to, it duplicates, reorders, delays, and loses acknowledgements, as the real one may.
 """
 
 import argparse
 import asyncio
-import contextlib
-import os
+import fcntl
+import logging
 import signal
+import sys
 from pathlib import Path
+from typing import Final, TextIO
 
 import grpc
 from aiohttp import web
 
-from infra.local.pubsub_grpc import MAX_MESSAGE, Broker, handlers
-from infra.local.pubsub_push import Chaos, Pusher
+from infra.local.pubsub_broker import Broker
+from infra.local.pubsub_chaos import Chaos
+from infra.local.pubsub_console import console, is_loopback
+from infra.local.pubsub_grpc import OPTIONS
+from infra.local.pubsub_publisher import Publisher
+from infra.local.pubsub_push import Pusher
 from infra.local.pubsub_store import Store
+from infra.local.pubsub_subscriber import Subscriber
 
-LOOPBACK = "127.0.0.1"
-STOP_SECONDS = 5.0
-
-
-def _console(store: Store, pusher: Pusher) -> web.Application:
-    async def events(request: web.Request) -> web.Response:
-        limit = min(1000, _number(request.query.get("limit"), 100))
-        return web.json_response({"items": store.history(request.query.get("type"), limit)})
-
-    async def dead_letters(request: web.Request) -> web.Response:
-        return web.json_response({"items": store.dead_letters(min(1000, _number(request.query.get("limit"), 100)))})
-
-    async def redrive(request: web.Request) -> web.Response:
-        given = request.query.get("id")
-        moved = store.redrive(None if given is None else _number(given, -1))
-        pusher.wake.set()
-        return web.json_response({"redriven": moved})
-
-    async def healthz(_: web.Request) -> web.Response:
-        return web.json_response({"status": "up"})
-
-    app = web.Application()
-    app.router.add_get("/events.json", events)
-    app.router.add_get("/dead-letters.json", dead_letters)
-    app.router.add_post("/dead-letters/redrive", redrive)
-    app.router.add_get("/healthz", healthz)
-    return app
+DRAIN_SECONDS: Final = 5.0
+CALL_SECONDS: Final = 1.0
 
 
-def _number(text: str | None, default: int) -> int:
-    return int(text) if text is not None and text.isascii() and text.isdigit() else default
-
-
-async def serve(port: int, http_port: int, data: Path, chaos: Chaos) -> None:
-    """Serve until SIGTERM or SIGINT; attempts under way are finished."""
-    store = Store(data)
-    pusher: Pusher
-    broker = Broker(store, chaos, lambda: pusher.wake.set())
-    pusher = Pusher(store, lambda: broker.subscriptions, chaos)
-    server = grpc.aio.server(options=[("grpc.max_receive_message_length", MAX_MESSAGE), ("grpc.so_reuseport", 0)])
-    server.add_generic_rpc_handlers(tuple(handlers(broker)))
-    server.add_insecure_port(f"{LOOPBACK}:{port}")
-    await server.start()
-    runner = web.AppRunner(_console(store, pusher), access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, LOOPBACK, http_port).start()
-    pushing = asyncio.create_task(pusher.run())
-    stop = asyncio.Event()
+async def serve(broker: Broker, host: str, port: int, http_port: int) -> None:
+    """Until SIGTERM or SIGINT; calls and pushes under way may finish. Raises OSError if it can't listen."""
+    ending = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait({stopping, pushing}, return_when=asyncio.FIRST_COMPLETED)
-    await server.stop(grace=1.0)
-    if pushing.done():
-        pushing.result()  # it never ends by itself but by a fault
-    pushing.cancel()
-    with contextlib.suppress(asyncio.CancelledError, TimeoutError):
-        await asyncio.wait_for(pushing, STOP_SECONDS)
-    await runner.cleanup()
-    store.close()
+        asyncio.get_running_loop().add_signal_handler(number, ending.set)
+    runner = web.AppRunner(console(broker), access_log=None, shutdown_timeout=CALL_SECONDS)
+    await runner.setup()
+    pusher = Pusher(broker)
+    sweeping = asyncio.create_task(broker.sweep())
+    server = grpc.aio.server(options=OPTIONS)
+    server.add_generic_rpc_handlers((Publisher(broker).handler(), Subscriber(broker).handler()))
+    try:
+        try:
+            bound = server.add_insecure_port(f"{host}:{port}")
+        except RuntimeError as fault:
+            raise OSError(None, f"can't listen on {host}:{port}") from fault
+        await web.TCPSite(runner, host, http_port).start()
+        await server.start()
+        broker.push_with(pusher.attend)
+        print(f"pubsub listens on {host}:{bound} and http://{host}:{runner.addresses[0][1]}", flush=True)
+        await ending.wait()
+    finally:
+        broker.close()
+        sweeping.cancel()
+        await asyncio.gather(pusher.close(DRAIN_SECONDS), server.stop(CALL_SECONDS), runner.cleanup())
+
+
+def _lock(file: Path) -> TextIO:
+    """Held while the process lives: two on one folder would deliver everything twice. Raises BlockingIOError."""
+    handle = file.open("w")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        handle.close()
+        raise
+    return handle
+
+
+def _probability(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise ValueError
+    return number
+
+
+_probability.__name__ = "probability"  # for argparse's message
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m infra.local.pubsub", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, required=True, help="for gRPC; 0 = a free one, printed")
+    parser.add_argument("--http-port", type=int, required=True, help="for the console; 0 = a free one, printed")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    chaos = parser.add_argument_group("chaos", "probabilities are from 0 to 1")
+    chaos.add_argument("--duplicate", type=_probability, default=0.0, metavar="P", help="deliver twice")
+    chaos.add_argument("--reorder", type=_probability, default=0.0, metavar="P", help="let later messages overtake")
+    chaos.add_argument("--delay", type=int, default=0, metavar="MS", help="deliver later")
+    chaos.add_argument("--drop-acks", type=_probability, default=0.0, metavar="P", help="lose acknowledgements")
+    chaos.add_argument("--seed", type=int, help="make the same choices again")
+    return parser.parse_args()
 
 
 def main() -> None:
-    """Read the options and serve."""
-    options = argparse.ArgumentParser(prog="python -m infra.local.pubsub", description="A local Pub/Sub.")
-    options.add_argument("--port", type=int, required=True)
-    options.add_argument("--http-port", type=int, required=True)
-    options.add_argument("--data", type=Path, required=True)
-    options.add_argument("--duplicate", type=float, default=0.0)
-    options.add_argument("--reorder", type=float, default=0.0)
-    options.add_argument("--drop-acks", type=float, default=0.0)
-    options.add_argument("--delay", type=float, default=0.0, help="milliseconds")
-    options.add_argument("--seed", type=int, default=0)
-    given = options.parse_args()
-    # Its own clients must not be led to the port that is being opened.
-    os.environ.pop("PUBSUB_EMULATOR_HOST", None)
-    chaos = Chaos(given.duplicate, given.reorder, given.drop_acks, given.delay / 1000, given.seed)
-    asyncio.run(serve(given.port, given.http_port, given.data, chaos))
+    """Read the arguments and serve; what can't start ends with one line."""
+    options = _options()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    if not is_loopback(options.host):
+        sys.exit(f"pubsub: --host {options.host}: it serves this machine alone")
+    chaos = Chaos(options.duplicate, options.reorder, options.delay, options.drop_acks, options.seed)
+    try:
+        options.data.mkdir(parents=True, exist_ok=True)
+        lock = _lock(options.data / "lock")
+    except BlockingIOError:
+        sys.exit(f"pubsub: another process serves {options.data}")
+    except OSError as fault:
+        sys.exit(f"pubsub: {fault}")
+    with lock:
+        store = Store(options.data)
+        try:
+            asyncio.run(serve(Broker(store, chaos), options.host, options.port, options.http_port))
+        except OSError as fault:
+            sys.exit(f"pubsub: {fault.strerror or fault}")
+        finally:
+            store.close()
 
 
 if __name__ == "__main__":

@@ -1,177 +1,168 @@
-"""Push: due deliveries go out as Eventarc's CloudEvents; 2xx is the acknowledgement, all else comes again, then dies.
+"""Push: deliveries go out as Eventarc's CloudEvents; a 2xx is the acknowledgement, anything else comes again.
 
-The chaos that tests ask for is made here: duplicates, another order, delays, acknowledgements that get lost.
+Each subscription has places of its own, so that a slow function holds up no other.
 """
 
 import asyncio
-import base64
-import contextlib
-import random
+import logging
+import sqlite3
 import time
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import partial
-from typing import Any
+from typing import Final
 
 import aiohttp
-from google.pubsub_v1.types import Subscription
+import msgspec
+from yarl import URL
 
-from infra.local.pubsub_store import Delivery, Outcome, Store
+from infra.local.pubsub_broker import Broker, Subscription, instant
+from infra.local.pubsub_store import Delivery
 
-PARALLEL = 16
-LEASE_SECONDS = 60.0
-IDLE_SECONDS = 5.0
-ATTEMPTS_BY_DEFAULT = 5
-
-
-@dataclass(frozen=True)
-class Chaos:
-    """Probabilities of a duplicate, an attempt put off behind others, a lost acknowledgement; a delay in seconds."""
-
-    duplicate: float = 0.0
-    reorder: float = 0.0
-    drop_acks: float = 0.0
-    delay: float = 0.0
-    seed: int = 0
+log = logging.getLogger("pubsub")
+PLACES: Final = 16
+EXCERPT_BYTES: Final = 300
+DISCARDED_BYTES: Final = 64 * 1024
+# Shorter than servers hold idle connections (gunicorn 2 s): one that is about to be closed is not used any more.
+IDLE_SECONDS: Final = 1.5
+# The push is over before its lease is, so that an attempt is never made twice at a time.
+MARGIN_MS: Final = 5_000
+FAULT_SECONDS: Final = 1.0
 
 
 class Pusher:
-    """Delivers to every subscription that has a push endpoint."""
+    """Delivers to every subscription that has a push endpoint, over kept connections."""
 
-    def __init__(self, store: Store, subscriptions: Callable[[], dict[str, Subscription]], chaos: Chaos):
-        self.store = store
-        self.subscriptions = subscriptions
-        self.chaos = chaos
-        self.random = random.Random(chaos.seed)
-        self.wake = asyncio.Event()
-        self.settled: list[Outcome] = []
-        self.underway: set[asyncio.Task[None]] = set()
-        self.busy: Counter[str] = Counter()
+    def __init__(self, broker: Broker):
+        self._broker = broker
+        self._pumps: dict[Subscription, asyncio.Task[None]] = {}
+        self._pushes: set[asyncio.Task[None]] = set()
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_SECONDS)
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": "APIs-Google; (+https://developers.google.com/webmasters/APIs-Google.html)"},
+            skip_auto_headers=("Accept", "Accept-Encoding"),
+        )
 
-    async def run(self) -> None:
-        """Deliver until cancelled; attempts under way are finished and settled."""
-        timeout = aiohttp.ClientTimeout(total=LEASE_SECONDS)
-        async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0)) as session:
-            try:
-                while True:
-                    self.wake.clear()
-                    if not await self._round(session):
-                        await self._sleep()
-            finally:
-                await asyncio.gather(*self.underway, return_exceptions=True)
-                self._settle()
+    def attend(self, subscription: Subscription) -> None:
+        """Push for a subscription, if it wants that and nobody does yet."""
+        if subscription.endpoint and subscription not in self._pumps:
+            self._pumps[subscription] = asyncio.create_task(self._pump(subscription))
 
-    async def _round(self, session: aiohttp.ClientSession) -> int:
-        taken = 0
-        for name, subscription in self.subscriptions().items():
-            if not subscription.push_config.push_endpoint:
-                continue
-            # Each subscription has places of its own: an endpoint that hangs holds up no other.
-            due = self.store.take_due(name, PARALLEL - self.busy[name], LEASE_SECONDS)
-            if self.chaos.reorder:
-                self.random.shuffle(due)
-            for delivery in due:
-                taken += 1
-                for _ in range(1 + (self.random.random() < self.chaos.duplicate)):
-                    self.busy[name] += 1
-                    task = asyncio.create_task(self._attempt(session, subscription, delivery))
-                    self.underway.add(task)
-                    task.add_done_callback(partial(self._finished, name))
-        return taken
+    async def close(self, seconds: float) -> None:
+        """Begin no more pushes; give those under way `seconds` to end. Those cut off come again after a start."""
+        for pump in self._pumps.values():
+            pump.cancel()
+        if self._pushes:
+            _, late = await asyncio.wait(self._pushes, timeout=seconds)
+            for push in late:
+                push.cancel()
+        await self._session.close()
 
-    async def _sleep(self) -> None:
-        pushed = [
-            name
-            for name, one in self.subscriptions().items()
-            if one.push_config.push_endpoint and self.busy[name] < PARALLEL
-        ]
-        due = self.store.next_due(pushed)
-        seconds = IDLE_SECONDS if due is None else min(IDLE_SECONDS, max(0.005, due - time.time()))
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.wake.wait(), seconds)
+    async def _pump(self, subscription: Subscription) -> None:
+        underway: set[asyncio.Task[None]] = set()
+        try:
+            while subscription.endpoint:
+                changed = subscription.changed
+                try:
+                    self._start_due(subscription, underway)
+                    if len(underway) < PLACES:
+                        await self._broker.wait(subscription, changed)
+                    else:
+                        await changed.wait()
+                except sqlite3.Error:
+                    log.exception("%s: can't take deliveries just now", subscription.name)
+                    await asyncio.sleep(FAULT_SECONDS)
+        finally:
+            del self._pumps[subscription]
 
-    def _finished(self, name: str, task: "asyncio.Task[None]") -> None:
-        self.underway.discard(task)
-        self.busy[name] -= 1
-
-    async def _attempt(self, session: aiohttp.ClientSession, subscription: Subscription, delivery: Delivery) -> None:
-        if self.chaos.reorder and self.random.random() < self.chaos.reorder:
-            await asyncio.sleep(self.random.random() * 0.2)
-        started = time.perf_counter()
-        fault = await _push(session, subscription.push_config.push_endpoint, delivery)
-        ms = (time.perf_counter() - started) * 1000
-        if not fault and self.random.random() < self.chaos.drop_acks:
-            fault = "the acknowledgement was lost"
-        if not self.settled:
-            asyncio.get_running_loop().call_soon(self._settle)
-        self.settled.append(self._judge(subscription, delivery, fault, ms))
-
-    def _settle(self) -> None:
-        settled, self.settled = self.settled, []
-        if settled:
-            self.store.record(settled)
-            for done in settled:
-                if done.outcome == "dead":
-                    self._bury(done)
-            self.wake.set()
-
-    def _judge(self, subscription: Subscription, delivery: Delivery, fault: str, ms: float) -> Outcome:
-        if not fault:
-            return Outcome(delivery, "delivered", "", ms, None)
-        policy = subscription.dead_letter_policy
-        most = policy.max_delivery_attempts or ATTEMPTS_BY_DEFAULT
-        if policy.dead_letter_topic and delivery.attempts >= most:
-            return Outcome(delivery, "dead", fault, ms, None)
-        # Any: proto-plus gives a timedelta for what is declared as a Duration.
-        policy_of_retry: Any = subscription.retry_policy
-        least = policy_of_retry.minimum_backoff.total_seconds() or 0.1
-        longest = policy_of_retry.maximum_backoff.total_seconds() or 60.0
-        backoff = min(longest, least * 2 ** min(delivery.attempts - 1, 20)) * self.random.uniform(0.8, 1.2)
-        return Outcome(delivery, "retrying", fault, ms, time.time() + backoff)
-
-    def _bury(self, done: Outcome) -> None:
-        one = done.delivery
-        subscription = self.subscriptions().get(one.subscription)
-        if subscription is None:
+    def _start_due(self, subscription: Subscription, underway: set[asyncio.Task[None]]) -> None:
+        places = PLACES - len(underway)
+        if places <= 0:
             return
-        # The attributes are those that the real service adds to what it forwards; the reason is ours.
-        attributes = one.attributes | {
-            "CloudPubSubDeadLetterSourceSubscription": one.subscription.rpartition("/")[2],
-            "CloudPubSubDeadLetterSourceSubscriptionProject": one.subscription.split("/")[1],
-            "CloudPubSubDeadLetterSourceTopicPublishTime": _instant(one.published_at),
-            "CloudPubSubDeadLetterSourceDeliveryCount": str(one.attempts),
-            "reason": done.reason,
-        }
-        self.store.publish([(subscription.dead_letter_policy.dead_letter_topic, one.data, attributes, "")])
+
+        def place_is_free(push: "asyncio.Task[None]") -> None:
+            if len(underway) == PLACES:
+                subscription.signal()  # else all that is due is taken already
+            underway.discard(push)
+
+        for delivery in self._broker.take(subscription, places, subscription.lease_ms + MARGIN_MS):
+            push = asyncio.create_task(self._attempt(subscription, delivery))
+            underway.add(push)
+            push.add_done_callback(place_is_free)
+            self._follow(push)
+            if self._broker.chaos.duplicates():
+                self._follow(asyncio.create_task(self._once_more(subscription, delivery)))
+
+    def _follow(self, push: "asyncio.Task[None]") -> None:
+        self._pushes.add(push)
+        push.add_done_callback(self._ended)
+
+    def _ended(self, push: "asyncio.Task[None]") -> None:
+        self._pushes.discard(push)
+        if not push.cancelled() and (fault := push.exception()) is not None:
+            # Unsettled, the delivery comes again when its lease ends.
+            log.error("a push failed", exc_info=fault)
+
+    async def _attempt(self, subscription: Subscription, delivery: Delivery) -> None:
+        started = time.perf_counter()
+        fault = await self._push(subscription, delivery)
+        ms = (time.perf_counter() - started) * 1000
+        if not fault and self._broker.chaos.loses_ack():
+            fault = "the acknowledgement was lost (--drop-acks)"
+        if fault:
+            await self._broker.failed(subscription, delivery.id, delivery.attempts, fault, ms)
+        else:
+            await self._broker.succeeded(subscription, delivery.id, ms)
+
+    async def _once_more(self, subscription: Subscription, delivery: Delivery) -> None:
+        await asyncio.sleep(self._broker.chaos.second_after())
+        await self._push(subscription, delivery)
+
+    async def _push(self, subscription: Subscription, delivery: Delivery) -> str:
+        """One request; what was wrong with it, or nothing."""
+        timeout = aiohttp.ClientTimeout(total=subscription.lease_ms / 1000)
+        body, headers = _cloud_event(subscription, delivery)
+        try:
+            url = URL(subscription.endpoint)
+            async with self._session.post(
+                url, data=body, headers=headers, timeout=timeout, allow_redirects=False
+            ) as answer:
+                return await _read(answer)
+        except TimeoutError:
+            return f"no answer within {subscription.lease_ms // 1000} s"
+        except (aiohttp.ClientError, OSError, ValueError) as fault:
+            return f"{type(fault).__name__}: {fault}"
 
 
-async def _push(session: aiohttp.ClientSession, endpoint: str, delivery: Delivery) -> str:
-    """One attempt; what was wrong with it, or nothing."""
-    message: dict[str, Any] = {
-        "data": base64.b64encode(delivery.data).decode(),
-        "attributes": delivery.attributes,
-        "messageId": str(delivery.id),
-        "message_id": str(delivery.id),
-        "publishTime": _instant(delivery.published_at),
-        "publish_time": _instant(delivery.published_at),
+async def _read(answer: aiohttp.ClientResponse) -> str:
+    if 200 <= answer.status < 300:
+        await answer.content.read(DISCARDED_BYTES)  # read to its end, the connection can be used again
+        return ""
+    text = (await answer.content.read(EXCERPT_BYTES)).decode("utf-8", "replace")
+    return f"{answer.status} {answer.reason}: {text}"
+
+
+def _cloud_event(subscription: Subscription, delivery: Delivery) -> tuple[bytes, dict[str, str]]:
+    """A delivery in Eventarc's form: https://cloud.google.com/eventarc/docs/cloudevents, binary content mode."""
+    published = instant(delivery.published_at)
+    id = str(delivery.id)
+    message: dict[str, object] = {
+        "data": delivery.message.data,  # msgspec writes bytes as base64
+        "attributes": delivery.message.attributes,
+        "messageId": id,
+        "message_id": id,
+        "publishTime": published,
+        "publish_time": published,
     }
-    headers = {
-        "ce-id": str(delivery.id),
+    if delivery.message.ordering_key:
+        message["orderingKey"] = delivery.message.ordering_key
+    body: dict[str, object] = {"message": message, "subscription": subscription.name}
+    if subscription.max_attempts is not None:
+        body["deliveryAttempt"] = delivery.attempts
+    return msgspec.json.encode(body), {
+        "Content-Type": "application/json",
+        "ce-id": id,
         "ce-type": "google.cloud.pubsub.topic.v1.messagePublished",
-        "ce-source": f"//pubsub.googleapis.com/{delivery.topic}",
+        "ce-source": f"//pubsub.googleapis.com/{delivery.message.topic}",
         "ce-specversion": "1.0",
-        "ce-time": _instant(delivery.published_at),
+        "ce-time": published,
     }
-    body = {"message": message, "subscription": delivery.subscription, "deliveryAttempt": delivery.attempts}
-    try:
-        async with session.post(endpoint, json=body, headers=headers) as answer:
-            text = await answer.text(errors="replace")
-            return "" if 200 <= answer.status < 300 else f"{answer.status}: {text[:300]}"
-    except (aiohttp.ClientError, OSError, TimeoutError) as fault:
-        return f"{type(fault).__name__}: {fault}"
-
-
-def _instant(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

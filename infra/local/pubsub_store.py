@@ -1,262 +1,269 @@
-"""What the broker keeps, in SQLite: topics, subscriptions, deliveries under way, dead letters, a history.
+"""What the broker keeps, in SQLite: topics, subscriptions, messages and their deliveries.
 
-A message is kept once, with a delivery for each subscription. `publish` returns after the commit, so that what was
-confirmed outlives a kill -9 of the broker.
+A message is kept once, with a delivery for each subscription, until the last of them is settled. WAL with
+synchronous=NORMAL: what was committed outlives a kill -9 of the process; only the death of the machine can take the
+last commits. Everything runs in the event loop's thread: a commit takes tens of microseconds, and handing it to
+another thread and back takes longer. Times are milliseconds since the epoch, UTC.
 """
 
+import asyncio
 import json
+import logging
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeVar
 
-HISTORY = 10_000
+from infra.local import pubsub_history as history
+from shared.kernel.clock import now_ms
 
-_SCHEMA = """
+log = logging.getLogger("pubsub")
+T = TypeVar("T")
+_SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS topics (name TEXT PRIMARY KEY, config BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS subscriptions (name TEXT PRIMARY KEY, topic TEXT NOT NULL, config BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS subscriptions (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, config BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS messages (
-  id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, data BLOB NOT NULL, attributes TEXT NOT NULL,
-  ordering_key TEXT NOT NULL, published_at REAL NOT NULL);
+  id INTEGER PRIMARY KEY, topic TEXT NOT NULL, data BLOB NOT NULL, attributes TEXT NOT NULL,
+  ordering_key TEXT NOT NULL, published_at INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS deliveries (
-  subscription TEXT NOT NULL, message INTEGER NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, due_at REAL NOT NULL,
-  PRIMARY KEY (subscription, message)) WITHOUT ROWID;
+  message INTEGER NOT NULL, subscription INTEGER NOT NULL, attempts INTEGER NOT NULL, due_at INTEGER NOT NULL,
+  leased_at INTEGER, PRIMARY KEY (message, subscription)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS deliveries_due ON deliveries (subscription, due_at);
-CREATE INDEX IF NOT EXISTS deliveries_message ON deliveries (message);
-CREATE TABLE IF NOT EXISTS dead_letters (
-  id INTEGER PRIMARY KEY AUTOINCREMENT, message INTEGER NOT NULL, topic TEXT NOT NULL, subscription TEXT NOT NULL,
-  data BLOB NOT NULL, attributes TEXT NOT NULL, attempts INTEGER NOT NULL, reason TEXT NOT NULL, at REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS history (
-  id INTEGER PRIMARY KEY AUTOINCREMENT, message INTEGER NOT NULL, type TEXT NOT NULL, subscription TEXT NOT NULL,
-  attempts INTEGER NOT NULL, outcome TEXT NOT NULL, reason TEXT NOT NULL, ms REAL NOT NULL, at REAL NOT NULL);
 """
 
 
-@dataclass(frozen=True)
-class Delivery:
-    """A message due for a subscription."""
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What is published."""
 
-    subscription: str
-    id: int
     topic: str
     data: bytes
     attributes: dict[str, str]
-    ordering_key: str
-    published_at: float
+    ordering_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message leased for one attempt at one subscription. `attempts` counts this one."""
+
+    id: int
+    message: Message
+    published_at: int
     attempts: int
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How one attempt ended. `retry_at` None: done with, delivered or dead."""
-
-    delivery: Delivery
-    outcome: str
-    reason: str
-    ms: float
-    retry_at: float | None
-
-
 class Store:
-    """The broker's state. Used by one thread; each method that changes something is one commit."""
+    """The broker's tables. What changes them runs in `write`, in groups; `take` and the reads are done at once."""
 
     def __init__(self, folder: Path):
-        folder.mkdir(parents=True, exist_ok=True)
-        self._db = sqlite3.connect(folder / "pubsub.sqlite3", isolation_level=None)
-        # WAL with NORMAL survives the death of the process; only that of the machine can lose the last commits.
-        self._db.executescript(f"PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; {_SCHEMA}")
+        self.db = sqlite3.connect(folder / "broker.sqlite3", isolation_level=None)
+        for pragma in ("journal_mode = WAL", "synchronous = NORMAL"):
+            self.db.execute(f"PRAGMA {pragma}").fetchall()
+        self.db.executescript(_SCHEMA + history.SCHEMA)
+        # What was under way when the last process ended is due again, and that attempt does not count.
+        self.db.execute(
+            "UPDATE deliveries SET due_at = ?, attempts = attempts - 1, leased_at = NULL WHERE leased_at IS NOT NULL",
+            (now_ms(),),
+        )
+        self._last_id: int = self.db.execute("SELECT coalesce(max(id), 0) FROM messages").fetchone()[0]
+        self._queued: list[tuple[Callable[[], Any], asyncio.Future[Any]]] = []
 
-    def topics(self) -> dict[str, bytes]:
-        """Every topic's name and configuration."""
-        return dict(self._db.execute("SELECT name, config FROM topics ORDER BY name"))
+    def close(self) -> None:
+        """Commit what is queued, and close the file."""
+        self._commit()
+        self.db.close()
 
-    def subscriptions(self) -> dict[str, tuple[str, bytes]]:
-        """Every subscription's name, topic and configuration."""
-        return {
-            n: (t, c) for n, t, c in self._db.execute("SELECT name, topic, config FROM subscriptions ORDER BY name")
-        }
+    def write(self, work: Callable[[], T]) -> "asyncio.Future[T]":
+        """Do `work` in one transaction with all that is asked for in the same turn of the loop.
+
+        The future is done after the commit. It raises sqlite3.Error if that fails: then none of it happened.
+        """
+        loop = asyncio.get_running_loop()
+        if not self._queued:
+            loop.call_soon(self._commit)
+        future: asyncio.Future[T] = loop.create_future()
+        self._queued.append((work, future))
+        return future
+
+    def _commit(self) -> None:
+        queued, self._queued = self._queued, []
+        if not queued:
+            return
+        try:
+            self.db.execute("BEGIN IMMEDIATE")
+            results = [work() for work, _ in queued]
+            self.db.execute("COMMIT")
+        except Exception as fault:
+            log.exception("a commit of %d writes failed", len(queued))
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK")
+            for _, future in queued:
+                if not future.done():
+                    future.set_exception(fault)
+                    future.exception()  # it is in the log, also if nobody waits for it
+            return
+        for (_, future), result in zip(queued, results, strict=True):
+            if not future.done():  # its caller may have gone
+                future.set_result(result)
+
+    # configuration
+
+    def topics(self) -> Iterator[tuple[str, bytes]]:
+        """Name and configuration of each topic."""
+        return self.db.execute("SELECT name, config FROM topics")
+
+    def subscriptions(self) -> Iterator[tuple[int, bytes]]:
+        """Number and configuration of each subscription."""
+        return self.db.execute("SELECT id, config FROM subscriptions")
 
     def put_topic(self, name: str, config: bytes) -> None:
         """Make or change a topic."""
-        self._db.execute("INSERT OR REPLACE INTO topics VALUES (?, ?)", (name, config))
+        self.db.execute("INSERT OR REPLACE INTO topics VALUES (?, ?)", (name, config))
 
     def drop_topic(self, name: str) -> None:
-        """Delete a topic; its subscriptions stay, as with the real service."""
-        self._db.execute("DELETE FROM topics WHERE name = ?", (name,))
+        """Delete a topic. What it published is delivered all the same."""
+        self.db.execute("DELETE FROM topics WHERE name = ?", (name,))
 
-    def put_subscription(self, name: str, topic: str, config: bytes) -> None:
-        """Make or change a subscription."""
-        self._db.execute("INSERT OR REPLACE INTO subscriptions VALUES (?, ?, ?)", (name, topic, config))
+    def new_subscription(self, name: str) -> int:
+        """The number of a subscription to be: one of the same name that is gone has another."""
+        return self.db.execute(
+            "INSERT INTO subscriptions (name, config) VALUES (?, '') RETURNING id", (name,)
+        ).fetchone()[0]
 
-    def drop_subscription(self, name: str) -> None:
+    def put_subscription(self, id: int, config: bytes) -> None:
+        """Configure a subscription."""
+        self.db.execute("UPDATE subscriptions SET config = ? WHERE id = ?", (config, id))
+
+    def drop_subscription(self, id: int) -> None:
         """Delete a subscription with what it had still to deliver."""
-        with self._transaction():
-            self._db.execute("DELETE FROM subscriptions WHERE name = ?", (name,))
-            self._db.execute("DELETE FROM deliveries WHERE subscription = ?", (name,))
+        self.db.execute("DELETE FROM subscriptions WHERE id = ?", (id,))
+        self.db.execute("DELETE FROM deliveries WHERE subscription = ?", (id,))
+        self._drop_orphans()
 
-    def publish(self, messages: Iterable[tuple[str, bytes, dict[str, str], str]], delay: float = 0.0) -> list[int]:
-        """Keep messages (topic, data, attributes, ordering key) and what is to be delivered of them; their ids."""
-        now = time.time()
-        ids: list[int] = []
-        with self._transaction():
-            for topic, data, attributes, key in messages:
-                cursor = self._db.execute(
-                    "INSERT INTO messages (topic, data, attributes, ordering_key, published_at) VALUES (?, ?, ?, ?, ?)",
-                    (topic, data, json.dumps(attributes), key, now),
-                )
-                message = cursor.lastrowid or 0
-                ids.append(message)
-                wanted = self._db.execute(
-                    "INSERT INTO deliveries (subscription, message, due_at)"
-                    " SELECT name, ?, ? FROM subscriptions WHERE topic = ?",
-                    (message, now + delay, topic),
-                )
-                if not wanted.rowcount:
-                    self._db.execute("DELETE FROM messages WHERE id = ?", (message,))
-        return ids
+    # deliveries
 
-    def take_due(self, subscription: str, limit: int, lease_seconds: float) -> list[Delivery]:
-        """Deliveries that are due, leased: they come again after `lease_seconds` unless settled before."""
-        if limit <= 0:
-            return []
-        now = time.time()
-        rows = self._db.execute(
-            "SELECT d.message, m.topic, m.data, m.attributes, m.ordering_key, m.published_at, d.attempts"
+    def publish(self, message: Message, subscriptions: Sequence[int], due_at: int) -> int:
+        """Keep a message for `subscriptions`; its id. Ids grow, also over a restart and a new data folder."""
+        id = self._last_id = max(self._last_id + 1, time.time_ns() // 1000)
+        if subscriptions:
+            self.db.execute(
+                "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?)",
+                (id, message.topic, message.data, json.dumps(message.attributes), message.ordering_key, now_ms()),
+            )
+            rows = [(id, subscription, due_at) for subscription in subscriptions]
+            self.db.executemany("INSERT INTO deliveries VALUES (?, ?, 0, ?, NULL)", rows)
+        return id
+
+    def take(self, subscription: int, limit: int, lease_ms: int) -> list[Delivery]:
+        """Deliveries that are due, the longest due first. They are due again after the lease, unless settled before."""
+        now = now_ms()
+        rows = self.db.execute(
+            "SELECT d.message, topic, data, attributes, ordering_key, published_at, attempts + 1"
             " FROM deliveries d JOIN messages m ON m.id = d.message"
-            " WHERE d.subscription = ? AND d.due_at <= ? ORDER BY d.due_at LIMIT ?",
+            " WHERE subscription = ? AND due_at <= ? ORDER BY due_at, d.message LIMIT ?",
             (subscription, now, limit),
         ).fetchall()
-        if not rows:
-            return []
-        with self._transaction():
-            self._db.executemany(
-                "UPDATE deliveries SET due_at = ?, attempts = attempts + 1 WHERE subscription = ? AND message = ?",
-                [(now + lease_seconds, subscription, row[0]) for row in rows],
+        if rows:
+            leases = [(now + lease_ms, now, row[0], subscription) for row in rows]
+            self.db.execute("BEGIN IMMEDIATE")
+            self.db.executemany(
+                "UPDATE deliveries SET attempts = attempts + 1, due_at = ?, leased_at = ?"
+                " WHERE message = ? AND subscription = ?",
+                leases,
             )
+            self.db.execute("COMMIT")
         return [
-            Delivery(subscription, i, topic, data, json.loads(attributes), key, published, attempts + 1)
-            for i, topic, data, attributes, key, published, attempts in rows
+            Delivery(id, Message(topic, data, json.loads(attributes), key), published_at, attempts)
+            for id, topic, data, attributes, key, published_at, attempts in rows
         ]
 
-    def next_due(self, subscriptions: Iterable[str]) -> float | None:
-        """When the next delivery of any of `subscriptions` is due, in seconds since the epoch."""
-        times = [
-            self._db.execute("SELECT min(due_at) FROM deliveries WHERE subscription = ?", (name,)).fetchone()[0]
-            for name in subscriptions
-        ]
-        return min((at for at in times if at is not None), default=None)
+    def next_due(self, subscription: int) -> int | None:
+        """When the next delivery is due."""
+        query = "SELECT min(due_at) FROM deliveries WHERE subscription = ?"
+        return self.db.execute(query, (subscription,)).fetchone()[0]
 
-    def lease(self, subscription: str, messages: Iterable[int], seconds: float) -> None:
-        """Put off deliveries; 0 seconds make them due at once."""
-        due = time.time() + seconds
-        with self._transaction():
-            self._db.executemany(
-                "UPDATE deliveries SET due_at = ? WHERE subscription = ? AND message = ?",
-                [(due, subscription, message) for message in messages],
+    def waiting(self) -> int:
+        """How many deliveries there are that nobody has acknowledged yet."""
+        return self.db.execute("SELECT count(*) FROM deliveries").fetchone()[0]
+
+    def leased(self, subscription: int) -> set[int]:
+        """The messages that somebody holds."""
+        query = "SELECT message FROM deliveries WHERE subscription = ? AND due_at > ? AND leased_at IS NOT NULL"
+        return {row[0] for row in self.db.execute(query, (subscription, now_ms()))}
+
+    def message(self, id: int) -> tuple[Message, int] | None:
+        """A message and when it was published; None when all have settled it."""
+        query = "SELECT topic, data, attributes, ordering_key, published_at FROM messages WHERE id = ?"
+        row = self.db.execute(query, (id,)).fetchone()
+        return (Message(row[0], row[1], json.loads(row[2]), row[3]), row[4]) if row else None
+
+    def attempts(self, subscription: int, message: int) -> int | None:
+        """How often a delivery was begun; None if it is settled."""
+        query = "SELECT attempts FROM deliveries WHERE message = ? AND subscription = ?"
+        row = self.db.execute(query, (message, subscription)).fetchone()
+        return row[0] if row else None
+
+    def extend(self, subscription: int, message: int, attempt: int, due_at: int) -> None:
+        """Move the end of the lease of that attempt."""
+        self.db.execute(
+            "UPDATE deliveries SET due_at = ? WHERE message = ? AND subscription = ? AND attempts = ?"
+            " AND leased_at IS NOT NULL",
+            (due_at, message, subscription, attempt),
+        )
+
+    def acknowledge(self, subscription: int, message: int, ms: float | None) -> None:
+        """Done, by whichever attempt."""
+        history.record(self.db, subscription, message, "delivered", "", ms)
+        self._settle(subscription, message)
+
+    def retry(self, subscription: int, message: int, attempt: int, reason: str, due_at: int, ms: float | None) -> None:
+        """That attempt failed, if it is still the last one: come again."""
+        freed = self.db.execute(
+            "UPDATE deliveries SET due_at = ? WHERE message = ? AND subscription = ? AND attempts = ?"
+            " AND leased_at IS NOT NULL",
+            (due_at, message, subscription, attempt),
+        )
+        if freed.rowcount:
+            history.record(self.db, subscription, message, "retrying", reason, ms)
+            self.db.execute(
+                "UPDATE deliveries SET leased_at = NULL WHERE message = ? AND subscription = ?",
+                (message, subscription),
             )
 
-    def acknowledge(self, subscription: str, messages: Iterable[int]) -> None:
-        """Done with."""
-        with self._transaction():
-            for message in messages:
-                self._settle(subscription, message)
+    def bury(self, subscription: int, message: int, attempt: int, reason: str, ms: float | None) -> bool:
+        """That attempt was the last allowed one, and failed: keep a dead letter. False if it was settled meanwhile."""
+        if self.attempts(subscription, message) != attempt:
+            return False
+        history.record(self.db, subscription, message, "dead", reason, ms)
+        history.bury(self.db, subscription, message, reason)
+        self._settle(subscription, message)
+        return True
 
-    def record(self, outcomes: Iterable[Outcome]) -> None:
-        """Settle attempts and keep them in the history."""
-        now = time.time()
-        with self._transaction():
-            for done in outcomes:
-                one = done.delivery
-                if done.retry_at is None:
-                    self._settle(one.subscription, one.id)
-                else:
-                    self._db.execute(
-                        "UPDATE deliveries SET due_at = ? WHERE subscription = ? AND message = ?",
-                        (done.retry_at, one.subscription, one.id),
-                    )
-                if done.outcome == "dead":
-                    self._db.execute(
-                        "INSERT INTO dead_letters"
-                        " (message, topic, subscription, data, attributes, attempts, reason, at)"
-                        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                        (one.id, one.topic, one.subscription, one.data, json.dumps(one.attributes), one.attempts,
-                         done.reason, now),
-                    )  # fmt: skip
-                self._db.execute(
-                    "INSERT INTO history (message, type, subscription, attempts, outcome, reason, ms, at)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                    (one.id, one.attributes.get("type", one.topic.rpartition("/")[2]), one.subscription, one.attempts,
-                     done.outcome, done.reason, done.ms, now),
-                )  # fmt: skip
-            self._db.execute("DELETE FROM history WHERE id <= (SELECT max(id) FROM history) - ?", (HISTORY,))
-
-    def history(self, type: str | None, limit: int) -> list[dict[str, Any]]:
-        """The latest attempts, newest first."""
-        rows = self._db.execute(
-            "SELECT message, type, attempts, subscription, outcome, reason, ms, at FROM history"
-            " WHERE ? IS NULL OR type = ? ORDER BY id DESC LIMIT ?",
-            (type, type, limit),
+    def expire(self, subscription: int, before: int) -> None:
+        """Drop what was published longer ago than the subscription retains."""
+        gone = self.db.execute(
+            "DELETE FROM deliveries WHERE subscription = ?"
+            " AND message IN (SELECT id FROM messages WHERE published_at < ?)",
+            (subscription, before),
         )
-        return [
-            {"id": str(i), "type": kind, "attempts": attempts, "function": name.rpartition("--")[2],
-             "outcome": outcome, "reason": reason, "ms": round(ms, 1), "at": int(at * 1000)}
-            for i, kind, attempts, name, outcome, reason, ms, at in rows
-        ]  # fmt: skip
+        if gone.rowcount:
+            self._drop_orphans()
 
-    def dead_letters(self, limit: int) -> list[dict[str, Any]]:
-        """Dead letters, newest first."""
-        rows = self._db.execute(
-            "SELECT id, attributes, topic, subscription, reason, attempts, at, data FROM dead_letters"
-            " ORDER BY id DESC LIMIT ?",
-            (limit,),
-        )
-        return [
-            {"id": str(i), "type": json.loads(attributes).get("type", topic.rpartition("/")[2]),
-             "subscription": name.rpartition("/")[2], "function": name.rpartition("--")[2], "reason": reason,
-             "attempts": attempts, "at": int(at * 1000), "data": bytes(data[:500]).decode("utf-8", "replace")}
-            for i, attributes, topic, name, reason, attempts, at, data in rows
-        ]  # fmt: skip
+    def redrive(self, letter: history.Letter, subscription: int) -> None:
+        """Deliver a dead letter anew, to the subscription that gave it up, and to no other."""
+        message = Message(letter.topic, letter.data, json.loads(letter.attributes), letter.ordering_key)
+        self.publish(message, [subscription], now_ms())
+        history.forget(self.db, letter.id)
 
-    def redrive(self, id: int | None) -> int:
-        """Deliver dead letters anew, all or one; answers how many."""
-        rows = self._db.execute(
-            "SELECT id, topic, subscription, data, attributes FROM dead_letters WHERE ? IS NULL OR id = ?", (id, id)
-        ).fetchall()
-        now = time.time()
-        with self._transaction():
-            for letter, topic, subscription, data, attributes in rows:
-                cursor = self._db.execute(
-                    "INSERT INTO messages (topic, data, attributes, ordering_key, published_at)"
-                    " VALUES (?, ?, ?, '', ?)",
-                    (topic, data, attributes, now),
-                )
-                self._db.execute("INSERT INTO deliveries VALUES (?, ?, 0, ?)", (subscription, cursor.lastrowid, now))
-                self._db.execute("DELETE FROM dead_letters WHERE id = ?", (letter,))
-        return len(rows)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._db.close()
-
-    def _settle(self, subscription: str, message: int) -> None:
-        self._db.execute("DELETE FROM deliveries WHERE subscription = ? AND message = ?", (subscription, message))
-        self._db.execute(
+    def _settle(self, subscription: int, message: int) -> None:
+        self.db.execute("DELETE FROM deliveries WHERE message = ? AND subscription = ?", (message, subscription))
+        self.db.execute(
             "DELETE FROM messages WHERE id = ? AND NOT EXISTS (SELECT 1 FROM deliveries WHERE message = ?)",
             (message, message),
         )
 
-    def _transaction(self) -> "_Transaction":
-        return _Transaction(self._db)
-
-
-class _Transaction:
-    def __init__(self, db: sqlite3.Connection):
-        self._db = db
-
-    def __enter__(self) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._db.execute("COMMIT" if kind is None else "ROLLBACK")
+    def _drop_orphans(self) -> None:
+        self.db.execute("DELETE FROM messages WHERE id NOT IN (SELECT message FROM deliveries)")
