@@ -150,11 +150,14 @@ class Person(Visitor):
         return self.post("/v1/posts", body)
 
     @contextmanager
-    def live(self, url: str | None = None) -> "Iterator[Live]":
-        """A live socket, by a ticket, as a browser's; open only once the service has it subscribed."""
-        ticket = self.post("/v1/live/tickets")["ticket"]
+    def live(self, url: str | None = None, *, ticket: bool = True) -> "Iterator[Live]":
+        """A live socket, subscribed already: by a ticket, as a browser's, or else by the access token."""
+        query = f"?ticket={self.post('/v1/live/tickets')['ticket']}" if ticket else ""
+        fields = {} if ticket else {"Authorization": self.http.headers["Authorization"]}
         protocol = Subprotocol(f"i9lyfe.v1.{self.format}")
-        with connect(f"{url or self.stack.live}?ticket={ticket}", subprotocols=[protocol], proxy=None) as socket:
+        with connect(
+            f"{url or self.stack.live}{query}", subprotocols=[protocol], additional_headers=fields, proxy=None
+        ) as socket:
             live = Live(socket, self.format)
             live.act("ping")
             yield live
