@@ -18,7 +18,7 @@ from shared.kernel.cache_wire import (
     Address,
     CacheUnavailable,
     Command,
-    meaning,
+    check_hello,
     pack,
     tune,
     unknown_scripts,
@@ -210,10 +210,7 @@ class Client:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 _, link = await self._loop.create_connection(Link, host, port, ssl=tls)
-                # A PING at least: an address may accept connections with nobody behind it.
-                for reply in await link.send([*hello, ("PING",)]):
-                    if isinstance(reply, hiredis.ReplyError):
-                        raise meaning(reply)
+                check_hello(await link.send(hello))
             return link
         except Exception as error:  # whatever it was: requests go on without Redis, and the log says why
             if link is not None:

@@ -4,6 +4,7 @@ A trip costs a quarter of redis-py's CPU time and none of its import. No trip is
 have been done.
 """
 
+import logging
 import select
 import socket
 import threading
@@ -19,7 +20,7 @@ from shared.kernel.cache_wire import (
     Address,
     CacheUnavailable,
     Command,
-    meaning,
+    check_hello,
     pack,
     tune,
     unknown_scripts,
@@ -30,6 +31,7 @@ REPLY_SECONDS: Final = 2.0
 # After a wait for nothing, nobody else waits for so long.
 PAUSE_SECONDS: Final = 1.0
 _SLOW_SECONDS: Final = 0.5
+_log: Final = logging.getLogger("redis")
 
 
 class _Link:
@@ -42,9 +44,7 @@ class _Link:
             tune(sock)
             self._sock = tls.wrap_socket(sock, server_hostname=host) if tls is not None else sock
             self._reader = hiredis.Reader()
-            for reply in self.trip(hello) if hello else ():
-                if isinstance(reply, hiredis.ReplyError):
-                    raise meaning(reply)
+            check_hello(self.trip(hello))
             self._sock.settimeout(REPLY_SECONDS)
         except BaseException:
             sock.close()
@@ -81,6 +81,7 @@ class Pool:
         self._address = address
         self._free: list[_Link] = []
         self._lock = threading.Lock()
+        self._away = False
         self._paused_until = 0.0
 
     def run(self, commands: Sequence[Command]) -> list[Any]:
@@ -116,9 +117,15 @@ class Pool:
             if not isinstance(error, (OSError, hiredis.ProtocolError)):
                 raise
             self.close()  # their server has gone, or doesn't answer
+            if not self._away:
+                _log.warning("Redis is away", extra={"reason": f"{type(error).__name__}: {error}"})
+            self._away = True
             if time.monotonic() - started > _SLOW_SECONDS:
                 self._paused_until = time.monotonic() + PAUSE_SECONDS
             raise CacheUnavailable from None
+        if self._away:
+            _log.info("Redis is back")
+            self._away = False
         with self._lock:
             self._free.append(link)
         return replies

@@ -79,10 +79,23 @@ def address(url: str) -> Address:
         hello.append(("AUTH", unquote(parts.username or "default"), unquote(parts.password)))
     if parts.path.strip("/"):
         hello.append(("SELECT", parts.path.strip("/")))
+    # A question at least: an address may accept connections with nobody behind it, or ask for a password.
+    hello.append(("PING",))
     tls = None
     if parts.scheme == "rediss":
         tls = ssl.create_default_context(cafile=parse_qs(parts.query).get("ssl_ca_certs", [None])[-1])
     return Address(parts.hostname or "127.0.0.1", parts.port or 6379, tls, tuple(hello))
+
+
+class SignInRefused(ConnectionError):
+    """Redis doesn't let us in, or not yet; the text is its reason."""
+
+
+def check_hello(replies: Sequence[Any]) -> None:
+    """Raise SignInRefused unless all of `Address.hello` was taken."""
+    for reply in replies:
+        if isinstance(reply, hiredis.ReplyError):
+            raise SignInRefused(str(reply))
 
 
 def tune(sock: Any) -> None:
@@ -99,7 +112,7 @@ def unknown_scripts(replies: Sequence[Any]) -> list[int]:
     for index, reply in enumerate(replies):
         if isinstance(reply, hiredis.ReplyError):
             if not str(reply).startswith(_NOSCRIPT):
-                raise meaning(reply)
+                raise _meaning(reply)
             unknown.append(index)
     return unknown
 
@@ -109,6 +122,5 @@ def with_loads(commands: Sequence[Command]) -> list[Command]:
     return [part for command in commands for part in (("SCRIPT", "LOAD", _scripts[str(command[1])]), command)]
 
 
-def meaning(error: Exception) -> Exception:
-    """A refusal as what it means to callers."""
+def _meaning(error: Exception) -> Exception:
     return CacheUnavailable() if str(error).startswith(_PASSING) else ReplyError(str(error))
