@@ -99,8 +99,9 @@ class _Seeding:
         if visitor.ask("GET", f"/v1/users/{one.username}").is_success:
             person = sign_in(self.stack, one.username, PASSWORD)
         else:
-            profile = {"name": one.name, "bio": one.bio, "birthday": one.birthday}
-            person = sign_up(self.stack, one.username, password=PASSWORD, **profile)
+            person = sign_up(
+                self.stack, one.username, password=PASSWORD, name=one.name, bio=one.bio, birthday=one.birthday
+            )
         visitor.close()
         self.people[one.username] = person
 
