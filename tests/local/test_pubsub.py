@@ -28,6 +28,7 @@ from google.pubsub_v1 import PublisherClient as RawPublisher
 from google.pubsub_v1 import types
 
 from infra.local import pubsub_history as history
+from infra.local.pubsub_store import Message, Store
 
 REPOSITORY = Path(__file__).parents[2]
 PROJECT = "projects/test"
@@ -318,7 +319,7 @@ def test_failures_come_again_later_and_later(broker: Broker) -> None:
         eventually(lambda: broker.delivered(ids))
     gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     for gap, least, most in zip(gaps, (50, 100, 200, 300, 300), (75, 150, 300, 300, 300), strict=True):
-        assert least - 5 <= gap * 1000 < most + 150
+        assert least - 5 <= gap * 1000 < most + 1000  # a busy machine is late, never early
     (row,) = broker.get("/events.json?limit=1")["items"]
     assert row["outcome"] == "delivered"
     assert row["attempts"] == 6
@@ -732,6 +733,18 @@ def test_bad_requests_get_problems(
     assert answer.status_code == status
     assert answer.headers["content-type"].startswith("application/problem+json")
     assert answer.json()["status"] == status
+
+
+def test_what_is_older_than_is_retained_is_dropped(tmp_path: Path) -> None:
+    store, now = Store(tmp_path), time.time_ns() // 1_000_000
+    for published_to in ([1], [1, 2], [2]):
+        store.publish(Message("projects/p/topics/t", b"x", {}), published_to, now)
+    store.expire(1, now - 1000)
+    assert store.waiting() == 4
+    store.expire(1, now + 1000)
+    assert store.waiting() == 2
+    assert store.db.execute("SELECT count(*) FROM messages").fetchone() == (2,)
+    store.close()
 
 
 def test_history_is_bounded() -> None:
