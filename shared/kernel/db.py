@@ -39,6 +39,7 @@ __all__ = [
 ACQUIRE_SECONDS: Final = 5.0
 # After a connect that hung, nobody else waits for one for so long.
 SLOW_CONNECT_SECONDS: Final = 1.0
+RETRY_SECONDS: Final = (0.02, 0.1)
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -228,11 +229,12 @@ def transaction() -> Generator[Connection, None, None]:
 
 def retrying(act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """`act`, again up to twice when the database gave up on it to end a deadlock. `act` is a whole transaction."""
-    for _ in range(2):
+    for seconds in RETRY_SECONDS:
         try:
             return act(*args, **kwargs)
         except Contended:
-            continue
+            # At once it would take again, before the other wakes, the very lock that the other waits for.
+            time.sleep(seconds)
     return act(*args, **kwargs)
 
 
