@@ -97,7 +97,7 @@ def _openapi() -> Outcome:
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         file.write(made.stdout)
         file.flush()
-        return _run("openapi-spec-validator", "--errors", "all", file.name)
+        return _run("openapi-spec-validator", "--subschema-errors", "all", file.name)
 
 
 def _audit() -> Outcome:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import time
@@ -15,7 +16,7 @@ from infra.local.launcher import launched, root_identity
 from infra.local.ports import LOOPBACK
 from infra.local.services import NotReady, Service
 
-LOG_BYTES = 8 << 20
+LOG_BYTES = 32 << 20
 TAIL_LINES = 12
 POLL_SECONDS = 0.05
 GROUP_SECONDS = 5.0
@@ -148,9 +149,15 @@ class Process:
         if code != 0:
             raise Died(f"{self.service.name} ended with exit code {code}{self.tail()}")
 
-    def _open_log(self) -> BinaryIO:
+    def turn_log(self) -> None:
+        """Begin the log anew if it has grown long, and keep the last one beside it. The process writes on."""
         if self.log.exists() and self.log.stat().st_size > LOG_BYTES:
-            self.log.replace(self.log.with_suffix(".log.1"))
+            shutil.copyfile(self.log, self.log.with_suffix(".log.1"))
+            os.truncate(self.log, 0)
+            self._log_from = 0
+
+    def _open_log(self) -> BinaryIO:
+        self.turn_log()
         file = self.log.open("ab")
         self._log_from = file.tell()
         return file

@@ -47,14 +47,14 @@ class Stack:
 
 
 def load(path: str | os.PathLike[str] = ROOT / ".local") -> Stack:
-    """The stack whose data folder, or `stack.json` in it, is `path`. Raises StackFailed if none has started there."""
+    """The stack whose data folder, or `stack.json` in it, is `path`. Raises StackFailed if none runs there."""
     place = Path(path)
     data = place.parent if place.name == "stack.json" else place
     try:
         addresses = json.loads((data / "stack.json").read_text())
         env = json.loads((data / "env.json").read_text())
     except FileNotFoundError:
-        raise StackFailed(f"no stack has started in {data}; start one with ./dev up") from None
+        raise StackFailed(f"no stack runs on {data}; start one with ./dev up") from None
     names = ("api", "live", "console", "postgres", "redis", "neo4j", "storage", "pubsub", "smtp")
     return Stack(data=data, pids=addresses["pids"], env=env, **{name: addresses.get(name, "") for name in names})
 

@@ -3,6 +3,8 @@
 import importlib.util
 import logging
 import os
+import pwd
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +25,7 @@ POSTGRES_OPTIONS = {
     "unix_socket_directories": "",
     "max_connections": "200",
     "shared_buffers": "128MB",
+    "dynamic_shared_memory_type": "mmap",  # in the data folder: a killed server leaves nothing in the system's memory
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_line_prefix": "%m [%p] %q%u@%d ",
@@ -69,6 +72,7 @@ def postgres(data: Path, port: int, password: str, app_password: str) -> Service
         await_backends_end(folder)
         if not (folder / "PG_VERSION").exists():
             _init_cluster(programs / "initdb", folder, password)
+        _give_to(root_identity(), folder)
         (folder / "postmaster.pid").unlink(missing_ok=True)  # nobody is left who could have written it
 
     def ready() -> None:
@@ -122,15 +126,20 @@ def _working_in(folder: Path) -> list[psutil.Process]:
     return found
 
 
+def _give_to(identity: str, folder: Path) -> None:
+    """Make the folder and all in it that identity's own: Postgres wants to own its cluster."""
+    owner = pwd.getpwnam("nobody").pw_uid if identity == "nobody" else os.geteuid()
+    if folder.stat().st_uid != owner:
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, owner, -1, follow_symlinks=False)
+
+
 def _init_cluster(initdb: Path, folder: Path, password: str) -> None:
     draft = folder.with_name("postgres.draft")  # takes its name when whole, so that a kill in between costs nothing
-    subprocess.run(["rm", "-rf", str(draft)], check=True)
+    shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(mode=0o700)
     identity = root_identity()
-    if identity == "nobody":
-        import pwd
-
-        os.chown(draft, pwd.getpwnam("nobody").pw_uid, -1)
+    _give_to(identity, draft)
     secret = folder.with_name("postgres.password")
     keys.write_private(secret, password)
     try:

@@ -19,6 +19,7 @@ from infra.local.process import (
 from infra.local.screen import Screen
 from infra.local.services import Service
 
+TURN_LOGS_SECONDS = 20.0
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -46,6 +47,8 @@ class Supervisor:
         self._processes = {s.name: Process(s, env, logs, root, self._record) for s in services}
         self._up = {name: asyncio.Event() for name in self._processes}
         self._edited = {name: asyncio.Event() for name in self._processes}
+        self._settled = {name: asyncio.Event() for name in self._processes}
+        """Set when a process answers, or has died; cleared by an edit."""
         self._keepers: list[asyncio.Task[None]] = []
 
     @property
@@ -58,7 +61,12 @@ class Supervisor:
 
         Raises Broken, and what the task `beside` raises: it is ended with the rest.
         """
-        self._keepers = [beside, *(asyncio.create_task(self._keep(process)) for process in self._processes.values())]
+        turning = asyncio.create_task(self._turn_logs())
+        self._keepers = [
+            beside,
+            turning,
+            *(asyncio.create_task(self._keep(process)) for process in self._processes.values()),
+        ]
         await self._until(stopping, asyncio.gather(*(event.wait() for event in self._up.values())))
 
     async def serve(self, stopping: asyncio.Event) -> None:
@@ -66,10 +74,16 @@ class Supervisor:
         await self._until(stopping)
 
     async def edited(self, names: set[str]) -> None:
-        """The code of these changed: start them afresh."""
-        for name in names:
-            self._edited[name].set()
-        await asyncio.gather(*(self._processes[name].stop() for name in names))
+        """The code of these changed: start them afresh, one after the other.
+
+        At once they would take each other's processor time; the first in the plan, the API, is what one waits for.
+        """
+        for name in self._processes:
+            if name in names:
+                self._settled[name].clear()
+                self._edited[name].set()
+                await self._processes[name].stop()
+                await self._settled[name].wait()
 
     async def stop(self) -> None:
         """End everything, what is needed by others last."""
@@ -107,6 +121,7 @@ class Supervisor:
                 death = f"{name} {await process.wait()}{process.tail()}"
             except Died as died:
                 death = str(died)
+                self._settled[name].set()
             if self._edited[name].is_set():
                 continue
             if not self._up[name].is_set():
@@ -116,6 +131,7 @@ class Supervisor:
 
     def _answered(self, process: Process, edited: bool) -> None:
         name = process.service.name
+        self._settled[name].set()
         if not self._up[name].is_set():
             self._screen.answered(name)
             self._up[name].set()
@@ -148,6 +164,12 @@ class Supervisor:
             for end in ends:
                 end.cancel()
             await asyncio.gather(*ends, return_exceptions=True)
+
+    async def _turn_logs(self) -> None:
+        while True:
+            await asyncio.sleep(TURN_LOGS_SECONDS)
+            for process in self._processes.values():
+                await asyncio.to_thread(process.turn_log)
 
     def _record(self) -> None:
         running = {name: (p.pid, p.started_at) for name, p in self._processes.items() if p.pid}

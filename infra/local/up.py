@@ -19,6 +19,7 @@ from infra.local.supervisor import STOP_SIGNALS, Broken, Supervisor
 from infra.local.watch import watch
 
 TEMPORARY = "i9lyfe-"
+SHOWN = ("api", "live", "console")
 USER_FAULTS = (leftovers.AlreadyRunning, ports.PortTaken, plan.UnknownPart, stores.NoServer, Broken, PermissionError)
 
 
@@ -104,14 +105,16 @@ async def _run(planned: plan.Plan, env: dict[str, str], data: Path, screen: Scre
     try:
         await supervisor.start(stopping, watching)
         if not stopping.is_set():
-            words = " ".join(f"{name}={planned.addresses[name]}" for name in ("api", "live", "console"))
-            screen.ready(f"ready {words} stack={data / 'stack.json'}")
+            started = [name for name in SHOWN if name in supervisor.pids]
+            words = [*(f"{name}={planned.addresses[name]}" for name in started), f"stack={data / 'stack.json'}"]
+            screen.ready(f"ready {' '.join(words)}")
             await supervisor.serve(stopping)
         return 0
     finally:
         screen.close()
         await supervisor.stop()
-        (data / "run.json").unlink(missing_ok=True)
+        for name in ("run.json", "stack.json", "env.json"):
+            (data / name).unlink(missing_ok=True)
 
 
 def _stop_on_signals(supervisor: Supervisor, screen: Screen) -> asyncio.Event:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from shared.kernel import db
 from tests.servers import Servers, using
 
 
@@ -23,3 +24,14 @@ def servers(kernel_servers: Servers) -> Iterator[Servers]:
     """Postgres and Valkey, and this process using them."""
     with using(kernel_servers.env):
         yield kernel_servers
+
+
+@pytest.fixture
+def things(servers: Servers) -> Iterator[None]:
+    """A table to try things on."""
+    with db.connection() as conn:
+        conn.command("CREATE TABLE things (id bigint PRIMARY KEY, name text, CONSTRAINT thing_name UNIQUE (name))")
+    yield
+    db.disconnect()
+    with db.connection() as conn:
+        conn.command("DROP TABLE things")

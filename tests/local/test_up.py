@@ -1,6 +1,8 @@
 """`./dev up`: the stores start, die, come back and leave nothing behind."""
 
+import asyncio
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -20,6 +22,8 @@ import redis
 
 from infra.local import leftovers, ports
 from infra.local.launcher import launched
+from infra.local.process import LOG_BYTES, Process
+from infra.local.services import Service
 from infra.local.stack import ROOT, Run, Stack, ephemeral, load
 from infra.local.stores import postgres
 
@@ -277,8 +281,6 @@ def test_postgres_can_be_run_by_root_below_folders_that_only_root_may_enter(tmp_
     folder = tmp_path / "postgres"
     folder.mkdir(mode=0o700)
     if identity == "nobody":
-        import pwd
-
         os.chown(folder, pwd.getpwnam("nobody").pw_uid, -1)
     server = postgres(tmp_path, 0, "", "").command[0]
     made = subprocess.run(
@@ -318,12 +320,21 @@ def copy(tmp_path: Path) -> Path:
 
 def test_an_edit_is_served_within_a_second_and_refuses_no_request(copy: Path):
     health = copy / "shared" / "kernel" / "health.py"
+    sound = health.read_text()
     with running("--ephemeral", "--only", "api", root=copy) as (run, stack), httpx.Client(base_url=stack.api) as client:
-        assert client.get("/healthz").json()["status"] == "up"
-        health.write_text(health.read_text().replace('"up"', '"edited"'))
-        edited = time.monotonic()
-        assert eventually(lambda: client.get("/healthz").json()["status"] == "edited")
-        assert time.monotonic() - edited < 1.5  # a second, and room for a busy machine
+        client.timeout = 20
+
+        def serves(word: str) -> bool:
+            return client.get("/healthz").json()["status"] == word
+
+        def seconds_to_serve(word: str) -> float:
+            health.write_text(sound.replace('"up"', f'"{word}"'))
+            edited = time.monotonic()
+            assert eventually(lambda: serves(word), 30)
+            return time.monotonic() - edited
+
+        took = min(seconds_to_serve(f"edit {number}") for number in range(3))
+        assert took < 1 or os.getloadavg()[0] > (os.cpu_count() or 1), f"{took:.2f} s on a machine at rest"
         assert "health.py changed: api start" in run.output
         assert stack.reread().pids["postgres"] == stack.pids["postgres"]
 
@@ -341,3 +352,22 @@ def test_an_edit_that_breaks_the_code_ends_nothing_and_the_next_one_mends_it(cop
         run.said("api runs again with the edit")
         assert httpx.get(f"{stack.api}/healthz").is_success
         assert run.process.poll() is None
+
+
+def test_a_log_that_has_grown_long_begins_anew_while_its_process_writes_on(tmp_path: Path):
+    async def scenario() -> None:
+        script = "while :; do echo line; sleep 0.01; done"
+        service = Service(name="chatter", command=("/bin/sh", "-c", script))
+        process = Process(service, dict(os.environ), tmp_path, tmp_path, lambda: None)
+        process.log.write_bytes(b"x" * (LOG_BYTES - 3))
+        await process.start()
+        try:
+            assert eventually(lambda: process.log.stat().st_size > LOG_BYTES)
+            process.turn_log()
+            assert process.log.stat().st_size < 1000
+            assert eventually(lambda: process.log.read_bytes().startswith(b"line\n"))
+        finally:
+            await process.stop()
+
+    asyncio.run(scenario())
+    assert (tmp_path / "chatter.log.1").stat().st_size > LOG_BYTES
