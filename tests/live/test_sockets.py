@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
@@ -15,8 +16,12 @@ JSON = [Subprotocol("i9lyfe.v1.json")]
 
 def close_code_of(url: str, *frames: str | bytes, headers: dict[str, str] | None = None) -> int:
     with connect(url, subprotocols=JSON, additional_headers=headers, proxy=None) as socket:
-        for frame in frames:
-            socket.send(frame)
+        try:
+            for frame in frames:
+                socket.send(frame)
+        except ConnectionClosed as closed:
+            # It closed before the last was sent.
+            return closed.rcvd.code if closed.rcvd else 1006
         return Live(socket, "json").close_code()
 
 
