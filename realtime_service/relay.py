@@ -36,6 +36,8 @@ IDLE_SECONDS: Final = 0.2
 CONFIRM_SECONDS: Final = 8.0
 TOPICS_AT_ONCE: Final = 8
 REPORT_SECONDS: Final = 1.0
+# How long the thread that hears nudges may take to hear of the end.
+LISTEN_SECONDS: Final = 0.25
 _BACKOFF: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
 _REST: Final = (0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
 _log: Final = logging.getLogger("relay")
@@ -121,7 +123,13 @@ class Relay:
 
     def run(self) -> None:
         """Relay until stopped; the batch under way is finished."""
-        threading.Thread(target=self._listen, name="nudges", daemon=True).start()
+        nudges = threading.Thread(target=self._listen, name="nudges", daemon=True)
+        nudges.start()
+        self._relay_batches()
+        self._report(last=True)
+        nudges.join()
+
+    def _relay_batches(self) -> None:
         failures = 0
         while not self._stopping.is_set():
             fault: Exception | None
@@ -139,7 +147,6 @@ class Relay:
                 if taken < BATCH:
                     self._wake.wait(IDLE_SECONDS)
                     self._wake.clear()
-        self._report(last=True)
 
     def relay_batch(self) -> tuple[int, Exception | None]:
         """Publish a batch and take it from the outbox. Answers how many rows there were, and what stopped it, if so.
@@ -209,7 +216,7 @@ class Relay:
                 with cache.redis().pubsub(ignore_subscribe_messages=True) as nudges:
                     nudges.subscribe(NUDGE_CHANNEL)
                     while not self._stopping.is_set():
-                        if nudges.get_message(timeout=1.0) is not None:
+                        if nudges.get_message(timeout=LISTEN_SECONDS) is not None:
                             self._wake.set()
             except (redis_py.RedisError, OSError):
                 self._stopping.wait(1.0)  # it polls meanwhile
