@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 
 import httpx
 import msgpack
+import psutil
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
@@ -220,6 +221,12 @@ class Live:
 def send(upload: dict[str, Any], data: bytes) -> httpx.Response:
     """Send bytes to where an upload was authorised."""
     return httpx.request(upload["method"], upload["url"], headers=upload["headers"], content=data, trust_env=False)
+
+
+def processes(stack: Stack, part: str) -> list[psutil.Process]:
+    """The processes of a part of the stack as they are now: gunicorn serves from a child of the one that was started."""
+    first = psutil.Process(stack.reread().pids[part])
+    return [first, *first.children(recursive=True)]
 
 
 def decoded(answer: httpx.Response) -> Any:

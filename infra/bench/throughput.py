@@ -1,8 +1,6 @@
 """Requests a second of each endpoint, as ratios to a trivial one; and events a second when what was written is told."""
 
-import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -13,14 +11,13 @@ from statistics import median
 from urllib.parse import urlsplit
 
 import httpx
-import psutil
 
 from infra.bench import load
 from infra.bench.people import People
 from infra.bench.report import Measure
 from infra.local.ports import free_port
 from infra.local.stack import ROOT, Stack
-from tests.client import wait_until
+from tests.client import processes, wait_until
 
 ROUNDS = 3
 SECONDS = 2.0
@@ -68,14 +65,14 @@ def _answers(port: int) -> bool:
 @contextmanager
 def alone(stack: Stack) -> Iterator[None]:
     """Let only the API and the stores run."""
-    pids = [stack.reread().pids[name] for name in STANDING_STILL]
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+    stopped = [process for part in STANDING_STILL for process in processes(stack, part)]
+    for process in stopped:
+        process.suspend()
     try:
         yield
     finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
+        for process in stopped:
+            process.resume()
 
 
 def measure(stack: Stack, people: People, say: Callable[[str], None]) -> list[Measure]:
@@ -129,13 +126,12 @@ def _trips(port: int, request: bytes) -> str:
 
 def _events(stack: Stack) -> Measure:
     """What was written is told now: events handled a second of CPU that relay and background take for it."""
-    pids = stack.reread().pids
-    processes = [psutil.Process(pids[name]) for name in ("relay", "background")]
+    ours = [process for part in ("relay", "background") for process in processes(stack, part)]
     log = stack.data / "logs" / "background.log"
     start, began = log.stat().st_size, time.monotonic()
-    cpu = -sum(sum(process.cpu_times()[:2]) for process in processes)
+    cpu = -sum(sum(process.cpu_times()[:2]) for process in ours)
     time.sleep(DRAIN_SECONDS)
-    cpu += sum(sum(process.cpu_times()[:2]) for process in processes)
+    cpu += sum(sum(process.cpu_times()[:2]) for process in ours)
     took = time.monotonic() - began
     with log.open("rb") as file:
         file.seek(start)

@@ -1,8 +1,6 @@
 """kill -9 of each process in the middle of the story: nothing is lost, and nothing happens twice."""
 
-import os
 import secrets
-import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +12,7 @@ import pytest
 from websockets.exceptions import WebSocketException
 
 from infra.local.stack import Stack, ephemeral
-from tests.client import Person, sign_up, wait_until
+from tests.client import Person, processes, sign_up, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -108,7 +106,8 @@ def test_a_kill_in_the_middle(doomed: Stack, victim: str) -> None:
     wait_until(lambda: len(listener.posts()) == KILL_AFTER, PATIENCE_SECONDS)
 
     pid = doomed.reread().pids[victim]
-    os.kill(pid, signal.SIGKILL)
+    for process in processes(doomed, victim):
+        process.kill()
 
     assert persist(late, "PUT", f"/v1/users/{author.username}/follow").status_code == 200
     for number in range(KILL_AFTER, POSTS):

@@ -1,24 +1,22 @@
 """You read your own writes, with every background function and the relay standing still."""
 
-import os
-import signal
 from collections.abc import Iterator
 
 import pytest
 
 from infra.local.stack import Stack
-from tests.client import Person, wait_until
+from tests.client import Person, processes, wait_until
 
 
 # They sign up first: that needs a mail.
 @pytest.fixture
 def standing_still(stack: Stack, alice: Person, bob: Person) -> Iterator[None]:
-    pids = [stack.reread().pids[name] for name in ("background", "relay")]
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+    stopped = [process for part in ("background", "relay") for process in processes(stack, part)]
+    for process in stopped:
+        process.suspend()
     yield
-    for pid in pids:
-        os.kill(pid, signal.SIGCONT)
+    for process in stopped:
+        process.resume()
 
 
 @pytest.mark.usefixtures("standing_still")
@@ -48,12 +46,14 @@ def test_what_is_written_is_read_at_once(alice: Person, bob: Person) -> None:
 
 
 def test_what_stood_still_goes_on(alice: Person, bob: Person, stack: Stack) -> None:
-    pid = stack.reread().pids["background"]
-    os.kill(pid, signal.SIGSTOP)
+    stopped = processes(stack, "background")
+    for process in stopped:
+        process.suspend()
     try:
         bob.follow(alice.username)
         post = alice.post_photo(f"Later, @{bob.username}")
     finally:
-        os.kill(pid, signal.SIGCONT)
+        for process in stopped:
+            process.resume()
     wait_until(lambda: bob.get("/v1/feed")["items"] == [post], 60)
     wait_until(lambda: bob.get("/v1/notifications")["items"], 60)
