@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from infra.local import keys, plan, ports, stores
-from infra.local.launcher import launched, ordinary_identity
+from infra.local.launcher import launched, root_identity
 from infra.local.services import NotReady, Service, port_ready
 from shared.kernel import cache, config, db
 
@@ -40,7 +40,7 @@ class Server:
     def start(self) -> None:
         eventually(lambda: all(ports.is_free(port) for port in self.service.ports))
         self.service.prepare()
-        identity = ordinary_identity() if self.service.wants_ordinary_user else "self"
+        identity = root_identity() if self.service.refuses_root else "self"
         with self.log.open("ab") as log:
             command = launched(self.service.command, signal.SIGKILL, identity)
             spawning = _spawner.submit(subprocess.Popen[bytes], command, stdout=log, stderr=log, cwd=ROOT)
