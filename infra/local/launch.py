@@ -5,8 +5,8 @@ between fork and exec of a process with threads. Only the standard library: it m
 
 PARENT    the supervisor's pid; if it is gone already, nothing is started
 SIGNAL    the number of the signal that the kernel sends when the supervisor dies, however it dies (Linux)
-IDENTITY  `self`; or, for programs that refuse to run as root, `namespace` (a user namespace in which root's files are
-          an ordinary user's) or `nobody` (the account of that name, which keeps root's right to read and write files)
+IDENTITY  `self`; or, for programs that refuse to run as root, `namespace` (a user namespace in which it looks as if the
+          account `nobody` ran it and owned its files) or `nobody` (really, with root's right to read and write files)
 """
 
 import ctypes
@@ -21,7 +21,6 @@ PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
 CAPABILITY_VERSION_3 = 0x20080522
 CAP_DAC_OVERRIDE = 1
-ORDINARY_ID = 1000
 FIRST_LISTENER = 3
 
 
@@ -43,13 +42,13 @@ def _libc() -> ctypes.CDLL:
 
 
 def enter_user_namespace() -> None:
-    """Map an ordinary id to this process's own, in a new user namespace. Raises OSError where that's not allowed."""
-    uid, gid = os.getuid(), os.getgid()
+    """Be `nobody` in a new user namespace, and for files still oneself. Raises OSError or KeyError."""
+    uid, gid, account = os.getuid(), os.getgid(), pwd.getpwnam("nobody")
     _checked("unshare", CLONE_NEWUSER)
     for name, line in (
         ("setgroups", "deny"),
-        ("uid_map", f"{ORDINARY_ID} {uid} 1"),
-        ("gid_map", f"{ORDINARY_ID} {gid} 1"),
+        ("uid_map", f"{account.pw_uid} {uid} 1"),
+        ("gid_map", f"{account.pw_gid} {gid} 1"),
     ):
         with open(f"/proc/self/{name}", "w") as file:
             file.write(line)

@@ -1,6 +1,7 @@
 """How the supervisor starts a program so that it can't outlive it: the command line of launch.py."""
 
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -19,11 +20,22 @@ def launched(command: Sequence[str], death_signal: signal.Signals, identity: str
 
 @cache
 def root_identity() -> str:
-    """The identity for a program that refuses to run as root. Raises PermissionError if this machine allows none."""
-    if os.geteuid() != 0:
+    """The identity for a program that refuses to run as root, and as a user of whom the system knows no name.
+
+    Raises PermissionError if this machine allows none.
+    """
+    if os.geteuid() != 0 and _has_name():
         return "self"
     for identity in ("namespace", "nobody"):
-        tried = launched(["/bin/sh", "-c", "test $(id -u) != 0"], signal.SIGKILL, identity)
+        tried = launched(["/bin/sh", "-c", "id -un && test $(id -u) != 0"], signal.SIGKILL, identity)
         if subprocess.run(tried, capture_output=True, check=False).returncode == 0:
             return identity
-    raise PermissionError("Postgres refuses to run as root here: run ./dev as an ordinary user")
+    raise PermissionError("Postgres refuses to run as root, or as a user without a name: run ./dev as an ordinary user")
+
+
+def _has_name() -> bool:
+    try:
+        pwd.getpwuid(os.geteuid())
+    except KeyError:
+        return False
+    return True

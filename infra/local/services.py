@@ -36,6 +36,7 @@ class Service:
     stop_seconds: float = 10.0
     start_seconds: float = 60.0
     refuses_root: bool = False
+    """Whether it refuses to run as root."""
     watches: tuple[str, ...] = ()
     """Files and folders of the repository: a change in them restarts the process."""
     ports: tuple[int, ...] = ()
