@@ -88,8 +88,9 @@ FOLLOWERS_AFTER = db.Statement(
 )
 
 # One statement, one round trip: the row, both counts, the events, and all that the answer shows. Both users are locked
-# in the order of their ids, so that two who follow each other at once don't deadlock. Across a block, or with one who
-# is gone, nothing is changed.
+# in the order of their ids, so that two who follow each other at once don't deadlock; by advisory locks, since a row
+# locked first and updated then can deadlock with those that wait for it. Across a block, or with one who is gone,
+# nothing is changed.
 _CHANGE_FOLLOW = """
 WITH target AS MATERIALIZED (
   SELECT u.id, u.state = 'active' AND NOT EXISTS (
@@ -98,10 +99,11 @@ WITH target AS MATERIALIZED (
          ) AS visible
     FROM users u WHERE u.username = :username AND u.id <> :user_id
 ), locked AS MATERIALIZED (
-  SELECT users.id FROM users, target WHERE users.id IN (:user_id, target.id) AND target.visible
-   ORDER BY users.id FOR NO KEY UPDATE OF users
+  SELECT pg_advisory_xact_lock(id) IS NOT NULL AS held
+    FROM (SELECT id FROM (SELECT CAST(:user_id AS bigint) AS id UNION ALL SELECT id FROM target WHERE visible) pair
+           ORDER BY id OFFSET 0) ordered
 ), gate AS MATERIALIZED (
-  SELECT count(*) = 2 AS open FROM locked
+  SELECT count(held) = 2 AS open FROM locked
 ), change AS (
   {change}
   RETURNING r.other_id, r.follow_id, r.blocked_at, r.muted_at, r.version
