@@ -62,7 +62,7 @@ class Server:
         children = psutil.Process(self._process.pid).children() if self._process.poll() is None else []
         self._process.kill()
         self._process.wait()
-        psutil.wait_procs(children, timeout=10)  # they notice by themselves
+        eventually(lambda: all(map(_has_ended, children)))  # they notice by themselves
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
@@ -75,6 +75,13 @@ class Server:
         finally:
             for process in frozen:
                 process.resume()
+
+
+def _has_ended(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE  # whose new parent may take its time
+    except psutil.NoSuchProcess:
+        return True
 
 
 class Servers:

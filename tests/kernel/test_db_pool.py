@@ -7,11 +7,13 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from shared.kernel import db, db_connection, db_open, ledger
 from tests.kernel.things import BACKEND, INSERT, ONE, Number, backend, terminate
+from tests.kernel.tls import TlsFront, certificate
 from tests.servers import ROOT, Servers, using
 
 pytestmark = pytest.mark.usefixtures("servers")
@@ -148,6 +150,27 @@ class TestConnecting:
             else:
                 with pytest.raises(db.DatabaseUnavailable):
                     backend()
+
+    @pytest.mark.parametrize(
+        ("options", "works"),
+        [
+            ("sslmode=require", True),
+            ("sslmode=verify-ca&sslrootcert={}", True),
+            ("sslmode=verify-full&sslrootcert={}", True),
+            ("sslmode=verify-ca", False),
+            ("sslmode=verify-full", False),
+        ],
+    )
+    def test_tls_asks_who_the_server_is_if_told_to(self, servers: Servers, tmp_path: Path, options: str, works: bool):
+        cert, key = certificate(tmp_path)
+        with TlsFront(cert, key, ("127.0.0.1", servers.ports["postgres"]), asked=True) as front:
+            url = servers.env["DATABASE_URL"].replace(f":{servers.ports['postgres']}/", f":{front.port}/")
+            with using({**servers.env, "DATABASE_URL": f"{url}?{options.format(cert)}"}):
+                if works:
+                    assert backend() == backend()
+                else:
+                    with pytest.raises(db.DatabaseUnavailable):
+                        backend()
 
 
 def test_the_connector_is_imported_only_by_who_is_told_to_use_it(servers: Servers):
