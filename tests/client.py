@@ -224,7 +224,7 @@ def send(upload: dict[str, Any], data: bytes) -> httpx.Response:
 
 
 def processes(stack: Stack, part: str) -> list[psutil.Process]:
-    """The processes of a part of the stack as they are now: gunicorn serves from a child of the one that was started."""
+    """The processes of a part of the stack as they are now: gunicorn serves from a child of the one started."""
     first = psutil.Process(stack.reread().pids[part])
     return [first, *first.children(recursive=True)]
 
