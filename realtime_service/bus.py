@@ -5,30 +5,34 @@ missed meanwhile.
 """
 
 import asyncio
-import contextlib
 import logging
-import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, cast
-from urllib.parse import unquote, urlsplit
 
 import hiredis
 
-from shared.kernel.cache import CONNECT_SECONDS, CacheUnavailable
+from shared.kernel.cache import CacheUnavailable, ReplyError
+from shared.kernel.cache_wire import CONNECT_SECONDS, address, pack
 from shared.kernel.config import settings
 
 PING_SECONDS: Final = 5.0
 CONFIRM_SECONDS: Final = 3.0
 _BACKOFF: Final = (0.05, 0.2, 0.5, 1.0, 2.0)
 _log: Final = logging.getLogger("live.bus")
-_pack: Callable[[tuple[str, ...]], bytes] = cast("Any", hiredis).pack_command
 
 
 class Bus:
-    """The link. `heard` gets each message's channel and payload."""
+    """The link. `heard` gets each message's channel and payload; `unlinked` is called before anything can be missed."""
 
-    def __init__(self, heard: Callable[[str, bytes], None], relinked: Callable[[], Awaitable[None]]):
+    def __init__(
+        self,
+        heard: Callable[[str, bytes], None],
+        relinked: Callable[[], Awaitable[None]],
+        unlinked: Callable[[], None],
+    ):
         self._heard = heard
+        self._unlinked = unlinked
+        self._failures = 0
         self._relinked = relinked
         self._channels: dict[str, asyncio.Future[None]] = {}
         self._writer: asyncio.StreamWriter | None = None
@@ -41,19 +45,17 @@ class Bus:
 
     async def run(self) -> None:
         """Keep the link until cancelled."""
-        failures = 0
         while True:
             try:
                 async with asyncio.timeout(CONNECT_SECONDS):
                     reader, writer = await self._connect()
-                failures = 0
                 await self._listen(reader, writer)
             except (OSError, TimeoutError, asyncio.IncompleteReadError, hiredis.HiredisError) as fault:
                 _log.warning("Redis Pub/Sub is not linked", extra={"reason": f"{type(fault).__name__}: {fault}"})
             finally:
                 self._unlink()
-            await asyncio.sleep(_BACKOFF[min(failures, len(_BACKOFF) - 1)])
-            failures += 1
+            await asyncio.sleep(_BACKOFF[min(self._failures, len(_BACKOFF) - 1)])
+            self._failures += 1
 
     async def subscribe(self, channel: str) -> None:
         """Hear a channel; returns when Redis has confirmed it. Raises CacheUnavailable."""
@@ -61,7 +63,7 @@ class Bus:
         if waiting is None:
             waiting = self._channels[channel] = asyncio.get_running_loop().create_future()
             if self._writer is not None:
-                self._writer.write(_pack(("SUBSCRIBE", channel)))
+                self._writer.write(pack(("SUBSCRIBE", channel)))
         try:
             async with asyncio.timeout(CONFIRM_SECONDS):
                 await asyncio.shield(waiting)
@@ -70,26 +72,35 @@ class Bus:
 
     def unsubscribe(self, channel: str) -> None:
         """Hear it no more."""
-        if self._channels.pop(channel, None) is not None and self._writer is not None:
-            self._writer.write(_pack(("UNSUBSCRIBE", channel)))
+        waiting = self._channels.pop(channel, None)
+        if waiting is None:
+            return
+        if not waiting.done():
+            waiting.set_result(None)  # nobody is here to hear; who waits for all channels needn't wait for it
+        if self._writer is not None:
+            self._writer.write(pack(("UNSUBSCRIBE", channel)))
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        url = urlsplit(settings().redis_url)
-        context = ssl.create_default_context() if url.scheme == "rediss" else None
-        reader, writer = await asyncio.open_connection(url.hostname or "127.0.0.1", url.port or 6379, ssl=context)
-        if url.password:
-            writer.write(_pack(("AUTH", unquote(url.username or "default"), unquote(url.password))))
-            if not (await reader.readline()).startswith(b"+OK"):
-                raise ConnectionError("Redis refused the password, or is still loading")
+        there = address(settings().redis_url)
+        reader, writer = await asyncio.open_connection(there.host, there.port, ssl=there.tls)
+        try:
+            for command in there.hello:
+                writer.write(pack(command))
+                reply = await reader.readline()
+                if not reply.startswith(b"+"):
+                    raise ConnectionError(reply.decode(errors="replace").strip() or "it closed the connection")
+        except BaseException:
+            writer.close()
+            raise
         return reader, writer
 
     async def _listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         parser: Any = hiredis.Reader()
         self._writer = writer
         if self._channels:
-            writer.write(_pack(("SUBSCRIBE", *self._channels)))
+            writer.write(pack(("SUBSCRIBE", *self._channels)))
         pinging = asyncio.create_task(self._ping(writer))
-        relinking = asyncio.create_task(self._relink())
+        relinking = asyncio.create_task(self._relink(writer))
         try:
             while data := await reader.read(1 << 16):
                 self._alive.set()
@@ -116,7 +127,7 @@ class Bus:
     async def _ping(self, writer: asyncio.StreamWriter) -> None:
         while True:
             self._alive.clear()
-            writer.write(_pack(("PING",)))
+            writer.write(pack(("PING",)))
             try:
                 async with asyncio.timeout(PING_SECONDS):
                     await self._alive.wait()
@@ -125,18 +136,23 @@ class Bus:
                 return
             await asyncio.sleep(PING_SECONDS)
 
-    async def _relink(self) -> None:
+    async def _relink(self, writer: asyncio.StreamWriter) -> None:
         # Only once every channel is heard again: what is read then is all that could have been missed.
-        with contextlib.suppress(CacheUnavailable):
-            for waiting in list(self._channels.values()):
-                if not waiting.done():
-                    await asyncio.wait([waiting], timeout=CONFIRM_SECONDS)
+        try:
+            waiting = [future for future in self._channels.values() if not future.done()]
+            if waiting and (await asyncio.wait(waiting, timeout=CONFIRM_SECONDS))[1]:
+                raise CacheUnavailable
             await self._relinked()
+            self._failures = 0
+        except (CacheUnavailable, ReplyError):
+            _log.warning("can't catch up; linking again")
+            writer.close()
 
     def _unlink(self) -> None:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+            self._unlinked()
         loop = asyncio.get_running_loop()
         for channel, waiting in self._channels.items():
             if waiting.done():

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, cast
@@ -11,7 +12,7 @@ from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 from realtime_service import inbox
 from realtime_service.frames import Codec, Event, encode
 from shared.kernel import cache, clock, codec
-from shared.kernel.problems import Problem, Unreadable
+from shared.kernel.problems import Problem, Unavailable, Unreadable
 
 MAX_FRAME: Final = 64 * 1024
 MAX_UNSENT: Final = 1 << 20
@@ -20,6 +21,8 @@ BURST: Final = 40.0
 CLOSE_SECONDS: Final = 2.0
 
 Admit = Callable[["Connection"], Awaitable[bool]]
+Missed = Callable[[int], Awaitable[list[Event] | None]]
+_log: Final = logging.getLogger("live")
 
 
 class Connection(WSListener):
@@ -29,16 +32,20 @@ class Connection(WSListener):
         self.format: Codec = format
         self.user_id = 0
         self.session_id = 0
-        # Connected from this instant on, in the time that seq counts in: what comes later is delivered.
-        self.last_seq = clock.now_ms() * 1000
-        self.heard_at = time.monotonic()
+        self.connected_at = self.heard_at = time.monotonic()
+        self.last_seq = 0
         self._admit = admit
         self._leave = leave
         self._transport: WSTransport | None = None
         self._unwritten: list[bytes] = []
+        # Events wait here while what came before them is still being read.
         self._waiting: list[Event] | None = None
+        self._cut = False
+        self.cuts = 0
+        self._catching_up = asyncio.Lock()
         self.gone = asyncio.Event()
         self._parts = bytearray()
+        self._in_parts = False
         self._allowance = BURST
         self._allowed_at = self.heard_at
         self._closing = False
@@ -62,8 +69,6 @@ class Connection(WSListener):
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """Take a frame in; one that is no request closes the socket."""
         self.heard_at = time.monotonic()
-        if frame.msg_type in (WSMsgType.PONG, WSMsgType.PING):
-            return  # picows answers pings itself
         if frame.msg_type == WSMsgType.CLOSE:
             if not self._closing:
                 self._closing = True
@@ -72,13 +77,19 @@ class Connection(WSListener):
             return
         if self._closing or not self._within_rate():
             return
+        if frame.msg_type == WSMsgType.PING:
+            transport.send_pong(frame.get_payload_as_bytes())
+            return
+        if frame.msg_type == WSMsgType.PONG:
+            return
         if len(self._parts) + frame.payload_size > MAX_FRAME:
             self.close(4413, "frame too large")
             return
         wanted = WSMsgType.TEXT if self.format == "json" else WSMsgType.BINARY
-        if frame.msg_type not in (wanted, WSMsgType.CONTINUATION):
+        if frame.msg_type != (WSMsgType.CONTINUATION if self._in_parts else wanted):
             self.close(4400, "bad frame")
             return
+        self._in_parts = not frame.fin
         self._parts += frame.get_payload_as_memoryview()
         if frame.fin:
             body, self._parts = bytes(self._parts), bytearray()
@@ -94,7 +105,10 @@ class Connection(WSListener):
         """Send an event, once and in order."""
         if self._waiting is not None and event.seq is not None:
             self._waiting.append(event)
-            return
+        else:
+            self._send(event)
+
+    def _send(self, event: Event) -> None:
         if event.seq is not None:
             if event.seq <= self.last_seq:
                 return
@@ -150,15 +164,22 @@ class Connection(WSListener):
             self._requests.put_nowait(request)
 
     async def _serve(self) -> None:
-        if not await self._admit(self):
-            return
-        while True:
-            request = await self._requests.get()
-            try:
-                reply = {"reply_to": request["id"], "ok": True, "data": await self._act(request)}
-            except Problem as problem:
-                reply = {"reply_to": request["id"], "ok": False, "error": problem.document()}
-            self._write(encode(reply, self.format))
+        try:
+            if await self._admit(self):
+                while True:
+                    await self._answer(await self._requests.get())
+        except Unavailable:
+            self.close(1013, "try again later")
+        except Exception:
+            _log.exception("a socket failed")
+            self.close(1011, "internal error")
+
+    async def _answer(self, request: dict[str, Any]) -> None:
+        try:
+            reply = {"reply_to": request["id"], "ok": True, "data": await self._act(request)}
+        except Problem as problem:
+            reply = {"reply_to": request["id"], "ok": False, "error": problem.document()}
+        self._write(encode(reply, self.format))
 
     async def _act(self, request: dict[str, Any]) -> dict[str, Any]:
         if request["action"] == "ping":
@@ -171,28 +192,50 @@ class Connection(WSListener):
         after = data.get("after")
         if not isinstance(after, int) or isinstance(after, bool) or not 0 <= after < 1 << 53:
             raise Unreadable("invalid", "resume needs the last seq, as {after: seq}.")
-        whole = await self.catch_up(inbox.since(self.user_id, after), after)
+        whole = await self.catch_up(lambda seq: inbox.since(self.user_id, seq), after)
         return {"seq": self.last_seq, "resync": not whole}
 
-    async def catch_up(self, missed: "Awaitable[list[Event] | None]", after: int | None = None) -> bool:
-        """Send what was missed, from `after` on if given; `resync` if that is not known. Whether it was.
+    def cut(self) -> int:
+        """From here on something may be missed: events wait until `catch_up` mends this cut, whose number is given."""
+        self._cut = True
+        self.cuts += 1
+        self._hold()
+        return self.cuts
 
-        What comes in meanwhile waits, so that it is neither sent twice nor before what it follows.
+    async def catch_up(self, missed: Missed, after: int | None = None, *, mend: int = 0) -> bool:
+        """Send what `missed` gives past `after`, or past what was sent last; `resync` for None. Whether it was whole.
+
+        What comes in meanwhile waits, so that it is neither sent twice nor before what it follows. One at a time.
         """
-        self._waiting = []
-        try:
-            events = await missed
-        except cache.CacheUnavailable:
-            events = None
-        finally:
+        async with self._catching_up:
+            self._hold()
+            if mend == self.cuts:
+                self._cut = False  # and not after the read: it may be cut again meanwhile
+            try:
+                events = await missed(self.last_seq if after is None else after)
+            except (cache.CacheUnavailable, cache.ReplyError):
+                events = None
+            except BaseException:
+                self._release()
+                raise
+            if events is None:
+                self.resync()
+            elif after is not None:
+                self.last_seq = after
+            for event in events or ():
+                self._send(event)
+            self._release()
+            return events is not None
+
+    def _hold(self) -> None:
+        if self._waiting is None:
+            self._waiting = []
+
+    def _release(self) -> None:
+        if not self._cut:
             came, self._waiting = self._waiting, None
-        if events is None:
-            self.resync()
-        elif after is not None:
-            self.last_seq = after
-        for event in [*(events or []), *came]:
-            self.deliver(event)
-        return events is not None
+            for event in came or ():
+                self._send(event)
 
     def _write(self, data: bytes) -> None:
         if self._closing or self._transport is None:

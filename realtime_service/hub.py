@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import re
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -12,6 +13,7 @@ from realtime_service import inbox
 from realtime_service.bus import Bus
 from realtime_service.frames import Event
 from shared.kernel import cache, clock, ids, sessions
+from shared.kernel.problems import Unavailable
 from shared.live.publish import channel
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 RECHECK_SECONDS: Final = 30.0
 PRESENCE_SECONDS: Final = 20.0
 PRESENCE_MS: Final = 60_000
+TOGETHER: Final = 500
 _SEQ: Final = re.compile(rb'\{"event":"[a-z_.]+","seq":(\d+),')
 _log: Final = logging.getLogger("live.hub")
 
@@ -39,14 +42,14 @@ class Hub:
     def __init__(self, instance_id: str):
         self.instance_id = instance_id
         self.users: dict[int, set[Connection]] = {}
-        self.bus = Bus(self._heard, self._relinked)
+        self.bus = Bus(self._heard, self._relinked, self._unlinked)
 
     async def run(self) -> None:
         """Keep the link, the sessions' state and the presence until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.bus.run())
-            tasks.create_task(self._recheck_sessions())
-            tasks.create_task(self._keep_presence())
+            tasks.create_task(_every(RECHECK_SECONDS, self._recheck_sessions))
+            tasks.create_task(_every(PRESENCE_SECONDS, self._keep_presence))
 
     async def add(self, connection: "Connection") -> None:
         """Take a socket in; returns when its user's channel is heard. Raises CacheUnavailable."""
@@ -71,6 +74,12 @@ class Hub:
         return [connection for here in self.users.values() for connection in here]
 
     def _heard(self, name: str, payload: bytes) -> None:
+        try:
+            self._pass_on(name, payload)
+        except (ValueError, msgspec.MsgspecError):
+            _log.exception("what came on a channel is no event", extra={"channel": name})
+
+    def _pass_on(self, name: str, payload: bytes) -> None:
         user_id = ids.decode(name.rpartition(":")[2])
         match = _SEQ.match(payload)
         event = Event(payload, int(match[1]) if match else None)
@@ -84,40 +93,38 @@ class Hub:
         for connection in here:
             connection.deliver(event)
 
+    def _unlinked(self) -> None:
+        for connection in self.connections():
+            connection.cut()
+
     async def _relinked(self) -> None:
         """After a gap: what each user missed, from their inbox, or `resync` where that is not whole."""
         lost = await inbox.note_boot()
-        for connection in self.connections():
-            missed = None if lost else await inbox.since(connection.user_id, connection.last_seq)
-            if missed is None:
-                connection.resync()
-            else:
-                for event in missed:
-                    connection.deliver(event)
+        connections = self.connections()
+        for start in range(0, len(connections), TOGETHER):
+            some = connections[start : start + TOGETHER]
+            done = await asyncio.gather(*[_mend(one, lost=lost) for one in some], return_exceptions=True)
+            for connection, fault in zip(some, done, strict=True):
+                if isinstance(fault, Exception):
+                    _log.error("can't catch up", exc_info=fault)
+                    connection.close(1011, "internal error")
 
     async def _recheck_sessions(self) -> None:
         # An end is heard at once; this catches one that was published while the link was down.
-        while True:
-            await asyncio.sleep(RECHECK_SECONDS)
-            connections = self.connections()
-            for start in range(0, len(connections), 500):
-                some = connections[start : start + 500]
-                with contextlib.suppress(cache.CacheUnavailable):
-                    (states,) = await cache.run(("MGET", *[sessions.key(one.session_id) for one in some]))
-                    for connection, state in zip(some, states, strict=True):
-                        live = state == b"1" or (state is None and await sessions.is_live(connection.session_id))
-                        if not live:
-                            connection.close(4401, "session ended")
+        connections = self.connections()
+        for start in range(0, len(connections), TOGETHER):
+            some = connections[start : start + TOGETHER]
+            (states,) = await cache.run(("MGET", *[sessions.key(one.session_id) for one in some]))
+            for connection, state in zip(some, states, strict=True):
+                live = state == b"1" or (state is None and await sessions.is_live(connection.session_id))
+                if not live:
+                    connection.close(4401, "session ended")
 
     async def _keep_presence(self) -> None:
-        while True:
-            await asyncio.sleep(PRESENCE_SECONDS)
-            users = list(self.users)
-            for start in range(0, len(users), 500):
-                with contextlib.suppress(cache.CacheUnavailable):
-                    await cache.run(
-                        *[command for user in users[start : start + 500] for command in self._present(user)]
-                    )
+        users = list(self.users)
+        for start in range(0, len(users), TOGETHER):
+            some = [user for user in users[start : start + TOGETHER] if user in self.users]
+            await cache.run(*[command for user in some for command in self._present(user)])
 
     def _present(self, user_id: int) -> list[cache.Command]:
         key = f"presence:{ids.encode(user_id)}"
@@ -134,6 +141,25 @@ class Hub:
         task = asyncio.ensure_future(work)  # type: ignore[arg-type]
         _tasks.add(task)
         task.add_done_callback(_tasks.discard)
+
+
+async def _mend(connection: "Connection", *, lost: bool) -> None:
+    async def missed(seq: int) -> list[Event] | None:
+        return None if lost else await inbox.since(connection.user_id, seq, linked=True)
+
+    await connection.catch_up(missed, mend=connection.cuts)
+
+
+async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+    """Do `work` again and again. A store that is away, or a fault, is for the next time: no socket is closed for it."""
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await work()
+        except Unavailable as fault:
+            _log.warning("can't look after the sockets just now", extra={"reason": str(fault)})
+        except Exception:
+            _log.exception("looking after the sockets failed")
 
 
 _tasks: "set[asyncio.Future[None]]" = set()

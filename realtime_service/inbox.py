@@ -1,27 +1,38 @@
 """Inboxes: what a user was sent while away, and whether it is all still there (shared/live/publish.py writes them)."""
 
+import math
+import time
 from typing import Any, Final
 
 from realtime_service.frames import Event
 from shared.kernel import cache, ids
 from shared.live.publish import BOOT_FLOOR
 
-_MOST: Final = 1000
-
 # Whether the inbox is whole since `after`, and what is in it since then. KEYS: inbox, its floor, the floor of all.
 _SINCE: Final = cache.Script("""
 local after = tonumber(ARGV[1])
-local floor = tonumber(redis.call('GET', KEYS[2]) or '0')
+local floor = tonumber(redis.call('GET', KEYS[2]) or 'inf')
 local boot = tonumber(redis.call('GET', KEYS[3]) or '0')
-if redis.call('EXISTS', KEYS[1]) == 0 then return {0} end
+-- Who was linked, but for a moment, to this very Redis has missed only what is newer; the rest needn't be known.
+local linked = ARGV[2] == '1'
+if redis.call('EXISTS', KEYS[1]) == 0 then
+  if linked and after >= boot then return {1, {}} end
+  return {0}
+end
 local info = redis.call('XINFO', 'STREAM', KEYS[1])
-local last, deleted = 0, 0
+local last, deleted, added, length, first = 0, 0, 0, 0, 0
 for i = 1, #info, 2 do
   if info[i] == 'last-generated-id' then last = tonumber(string.match(info[i + 1], '^%d+')) end
+  if info[i] == 'entries-added' then added = info[i + 1] end
+  if info[i] == 'length' then length = info[i + 1] end
+  if info[i] == 'first-entry' and info[i + 1] then first = tonumber(string.match(info[i + 1][1], '^%d+')) end
   if info[i] == 'max-deleted-entry-id' then deleted = tonumber(string.match(info[i + 1], '^%d+')) end
 end
-if after < floor or after < boot or after < deleted or after > last then return {0} end
-return {1, redis.call('XRANGE', KEYS[1], string.format('(%s-0', ARGV[1]), '+', 'COUNT', ARGV[2])}
+-- What MAXLEN trims is no deletion to XINFO: then only from the first that is left on is it whole.
+if added > length and after < first then return {0} end
+if after < boot or after < deleted then return {0} end
+if not linked and (after < floor or after > last) then return {0} end
+return {1, redis.call('XRANGE', KEYS[1], string.format('(%s-0', ARGV[1]), '+')}
 """)
 # A Redis with another run_id was restarted, and may have lost its tail: what was before can't be resumed.
 _NOTE_BOOT: Final = cache.Script("""
@@ -33,10 +44,13 @@ return 1
 """)
 
 
-async def since(user_id: int, after: int) -> list[Event] | None:
-    """The events past `after`, in order; None if some may be missing: then the client reads anew."""
+async def since(user_id: int, after: int, *, linked: bool = False) -> list[Event] | None:
+    """The events past `after`, in order; None if some may be missing: then the client reads anew.
+
+    `linked`: `after` is known to be of this Redis, though its inbox may have begun later.
+    """
     user = ids.encode(user_id)
-    command = _SINCE.command([f"inbox:{user}", f"inbox:floor:{user}", BOOT_FLOOR], [str(after), _MOST])
+    command = _SINCE.command([f"inbox:{user}", f"inbox:floor:{user}", BOOT_FLOOR], [str(after), int(linked)])
     (reply,) = await cache.run(command)
     if not reply[0]:
         return None
@@ -45,8 +59,14 @@ async def since(user_id: int, after: int) -> list[Event] | None:
 
 async def newer(user_id: int, after: int) -> list[Event]:
     """What is there past `after`, in order."""
-    (entries,) = await cache.run(("XRANGE", f"inbox:{ids.encode(user_id)}", f"({after}-0", "+", "COUNT", _MOST))
+    (entries,) = await cache.run(("XRANGE", f"inbox:{ids.encode(user_id)}", f"({after}-0", "+"))
     return [_event(entry) for entry in entries]
+
+
+async def instant(at: float) -> int:
+    """The moment `at`, of `time.monotonic`, on Redis's clock, which seq counts in; not later. In µs."""
+    ((seconds, micros),) = await cache.run(("TIME",))
+    return int(seconds) * 1_000_000 + int(micros) - math.ceil((time.monotonic() - at) * 1_000_000)
 
 
 async def note_boot() -> bool:

@@ -17,7 +17,7 @@ from picows import WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithLis
 
 from realtime_service import inbox
 from realtime_service.connection import MAX_FRAME, Connection
-from realtime_service.frames import SUBPROTOCOLS, Event
+from realtime_service.frames import SUBPROTOCOLS
 from realtime_service.hub import Hub
 from shared.kernel import cache, http, sessions, tokens
 from shared.kernel.config import settings
@@ -27,6 +27,8 @@ PATH: Final = "/v1/live"
 PING_SECONDS: Final = float(os.environ.get("LIVE_PING_SECONDS", "25"))
 IDLE_SECONDS: Final = float(os.environ.get("LIVE_IDLE_SECONDS", "60"))
 DRAIN_SECONDS: Final = 3.0
+# It grows when needed; most sockets send little, and picows's own 16 KiB would be most of an idle one's memory.
+READ_BUFFER: Final = 1024
 _log: Final = logging.getLogger("live")
 
 
@@ -48,7 +50,13 @@ class Server:
         """Serve until `stop`, then drain."""
         keeping = [asyncio.create_task(self.hub.run()), asyncio.create_task(self._ping())]
         server = await picows.ws_create_server(
-            self._upgrade, host, port, max_frame_size=4 * MAX_FRAME, websocket_handshake_timeout=5
+            self._upgrade,
+            host,
+            port,
+            max_frame_size=16 * MAX_FRAME,  # what is over ours, but not by far, is told by our own close code
+            read_buffer_init_size=READ_BUFFER,
+            enable_auto_pong=False,  # it would go on past the rate allowed, and past our close
+            websocket_handshake_timeout=5,
         )
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait([stopping, *keeping], return_when=asyncio.FIRST_COMPLETED)
@@ -81,7 +89,10 @@ class Server:
                     connection.ping()
 
     def _upgrade(self, request: WSUpgradeRequest) -> Any:
-        url = urlsplit(request.path.decode("latin-1"))
+        try:
+            url = urlsplit(request.path.decode("latin-1"))
+        except ValueError:
+            return _plain(400, Unreadable("unreadable_path").document())
         if url.path in ("/healthz", "/readyz"):
             return self._health(url.path)
         chosen = ""
@@ -111,25 +122,19 @@ class Server:
 
 def _admission(hub: Hub, credentials: Credentials) -> "Callable[[Connection], Any]":
     async def admit(connection: Connection) -> bool:
-        try:
-            found = await _who(credentials)
-            if found is None:
-                connection.close(4401, "not signed in")
-                return False
-            connection.user_id, connection.session_id = found
-            await connection.catch_up(_entered(hub, connection))
-        except cache.CacheUnavailable:
-            connection.close(1013, "try again later")
+        found = await _who(credentials)
+        if found is None:
+            connection.close(4401, "not signed in")
             return False
+        connection.user_id, connection.session_id = found
+        # Connected from the upgrade on: what was sent since then and before the subscription is in the inbox.
+        connection.last_seq = await inbox.instant(connection.connected_at)
+        cut = connection.cut()
+        await hub.add(connection)
+        await connection.catch_up(lambda seq: inbox.newer(connection.user_id, seq), mend=cut)
         return True
 
     return admit
-
-
-async def _entered(hub: Hub, connection: Connection) -> list[Event]:
-    # What was sent between the upgrade and the subscription is in the inbox.
-    await hub.add(connection)
-    return await inbox.newer(connection.user_id, connection.last_seq)
 
 
 async def _who(credentials: Credentials) -> tuple[int, int] | None:
