@@ -1,12 +1,12 @@
 """Requests a second of each endpoint, as ratios to a trivial one; and events a second when what was written is told."""
 
+import os
 import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from statistics import median
 from urllib.parse import urlsplit
 
@@ -44,9 +44,11 @@ class Failed(Exception):
 def trivial_endpoint() -> Iterator[int]:
     """The port of the yardstick."""
     port = free_port()
-    program = str(Path(sys.executable).with_name("functions-framework"))
-    command = [program, "--source", "infra/bench/trivial.py", "--target", "trivial", "--asgi", "--host", "127.0.0.1"]
-    process = subprocess.Popen([*command, "--port", str(port)], cwd=ROOT)
+    # The framework as its own requirements install it, as when DESIGN measured: a faster loop and parser are ours.
+    command = [sys.executable, "-m", "uvicorn", "functions_framework.aio:app", "--loop", "asyncio", "--http", "h11"]
+    command += ["--log-level", "error", "--port", str(port)]
+    target = {"FUNCTION_SOURCE": "infra/bench/trivial.py", "FUNCTION_TARGET": "trivial"}
+    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | target)
     try:
         wait_until(lambda: _answers(port), 30)
         yield port

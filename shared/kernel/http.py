@@ -1,8 +1,9 @@
 """HTTP as the functions see it: a request's fields, its body under a limit, an answer's bytes and headers."""
 
 import ipaddress
-import os
+import random
 import re
+from functools import cache
 from http.cookies import CookieError, SimpleCookie
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -23,9 +24,17 @@ _CLOUD_TRACE: Final = re.compile(r"([0-9a-f]{32})(?:/.*)?")
 HARDENING: Final = [
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
-    (b"strict-transport-security", b"max-age=63072000; includeSubDomains"),
     (b"cache-control", b"no-store"),
+    (b"vary", b"Accept, Origin, Authorization, Cookie"),
 ]
+_HSTS: Final = (b"strict-transport-security", b"max-age=63072000; includeSubDomains")
+
+
+@cache
+def common_fields() -> list[tuple[bytes, bytes]]:
+    """The fields that every answer has."""
+    # RFC 6797, 7.2: the last one is not for plain HTTP.
+    return [*HARDENING, *([_HSTS] if settings().public_url.startswith("https:") else [])]
 
 
 class Request:
@@ -73,7 +82,10 @@ class Request:
     def request_id(self) -> str:
         """The client's own request id if it is a sane one, else a fresh one."""
         given = self.field(b"x-request-id")
-        return given if given and _SANE_REQUEST_ID.fullmatch(given) else os.urandom(12).hex()
+        if given and _SANE_REQUEST_ID.fullmatch(given):
+            return given
+        # No secret; and the system's random numbers would let another thread take over here.
+        return f"{random.getrandbits(96):024x}"
 
     def trace(self) -> str:
         """The trace id, from `traceparent` or `X-Cloud-Trace-Context`; empty if there is none."""
@@ -158,7 +170,7 @@ class Answer:
     def __init__(self, status: int, body: bytes, content_type: str | None):
         self.status = status
         self.body = body
-        self.fields: list[tuple[bytes, bytes]] = [*HARDENING]
+        self.fields: list[tuple[bytes, bytes]] = common_fields().copy()
         if content_type is not None:
             self.fields.append((b"content-type", content_type.encode()))
 

@@ -20,6 +20,7 @@ from shared.kernel.config import settings
 
 # The trace of what is being handled: 32 hex digits (W3C Trace Context), or empty.
 trace_id: ContextVar[str] = ContextVar("trace_id", default="")
+_requests: Final = logging.getLogger("requests")
 
 _encode_line = msgspec.json.Encoder(enc_hook=str).encode
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -74,7 +75,7 @@ def request(
     ledger: ledgers.Ledger,
 ) -> None:
     """The line of one request. Written without the logging machinery: it is on every request's path."""
-    if not logging.getLogger("requests").isEnabledFor(logging.INFO):
+    if not _requests.isEnabledFor(logging.INFO):
         return
     entry: dict[str, Any] = {
         "severity": "ERROR" if status == 500 else "INFO",

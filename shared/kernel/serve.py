@@ -7,7 +7,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -29,6 +29,17 @@ def target(name: str, endpoints: Iterable[Endpoint]) -> Callable[[Any], Awaitabl
 
     serve.__name__ = serve.__qualname__ = name
     return serve
+
+
+# Most queries are one of few, and what is read of them can't change.
+@lru_cache(4096)
+def _read_query(kind: Any, query: bytes) -> Any:
+    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        twice = sorted({name for name, _ in pairs if sum(n == name for n, _ in pairs) > 1})
+        raise Invalid([FieldError(name, "repeated", "This parameter can be given once.") for name in twice])
+    return codec.convert(values, kind, strict=False)
 
 
 class _Exchange:
@@ -120,7 +131,7 @@ class _Exchange:
         errors: list[FieldError] = []
         if endpoint.query is not None:
             try:
-                arguments["query"] = self._read_query(endpoint.query)
+                arguments["query"] = _read_query(endpoint.query, self.request.query)
             except Invalid as invalid:
                 errors += invalid.errors or []
         elif self.request.query:
@@ -137,14 +148,6 @@ class _Exchange:
         if errors:
             raise Invalid(errors)
         return body
-
-    def _read_query(self, kind: Any) -> Any:
-        pairs = parse_qsl(self.request.query.decode("latin-1"), keep_blank_values=True) if self.request.query else []
-        values = dict(pairs)
-        if len(values) != len(pairs):
-            twice = sorted({name for name, _ in pairs if sum(n == name for n, _ in pairs) > 1})
-            raise Invalid([FieldError(name, "repeated", "This parameter can be given once.") for name in twice])
-        return codec.convert(values, kind, strict=False)
 
     def _success(self, endpoint: Endpoint, result: Any) -> http.Answer:
         cookie: str | None = None
@@ -202,7 +205,6 @@ class _Exchange:
     def _finish(self, answer: http.Answer, trips: ledger.Ledger, seconds: float) -> None:
         request = self.request
         answer.set("x-request-id", self.request_id)
-        answer.set("vary", "Accept, Origin, Authorization, Cookie")
         origin = request.field(b"origin")
         if origin is not None and http.origin_allowed(origin):
             answer.set("access-control-allow-origin", origin)

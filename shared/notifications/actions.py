@@ -50,7 +50,9 @@ def push(event: NotificationChanged) -> None:
     relations = visibility.between(event.user_id, group.actors)
     found = profiles.load_cards_sync([actor for actor in group.actors if may_notify(relations[actor])])
     if found:
-        publish.deliver([event.user_id], "notification.created", reads.encoded(group, found), once=once)
+        publish.deliver(
+            [event.user_id], "notification.created", reads.encoded(projection.entry_of(group), found), once=once
+        )
 
 
 def mark_all_read(caller: Caller) -> None:

@@ -1,4 +1,4 @@
-"""The newest notifications of a user in Redis: `notifications:{user}`, one value of up to 100 groups.
+"""The newest notifications of a user in Redis: `notifications:{user}`, one value of up to 100 entries.
 
 What changes them takes the value away, after the commit; the next read fills it. A fill that read before a change and
 comes after it would bring back the old: so a fill names the generation it began with, and a change moves that on.
@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from shared.kernel import cache, ids
+from shared.notifications.model import Subject
 from shared.notifications.store import GroupRow
 
 KEPT: Final = 100
@@ -18,7 +19,41 @@ _GENERATION_SECONDS: Final = 2 * TTL_SECONDS
 _FILL: Final = cache.Script("""
 if (redis.call('GET', KEYS[2]) or '') == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3]) end
 """)
-_decoder: Final = msgspec.msgpack.Decoder(list[GroupRow])
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True):
+    """A notification but for its actors' cards: the id that orders it, its JSON up to them, and who they are."""
+
+    latest_id: int
+    head: bytes
+    actors: list[int]
+
+
+class _Head(msgspec.Struct, frozen=True):
+    id: str
+    type: str
+    subject: Subject
+    actor_count: int
+    at: int
+    unread: bool
+
+
+_decoder: Final = msgspec.msgpack.Decoder(list[Entry])
+
+
+def entry_of(group: GroupRow) -> Entry:
+    """The cached form of a group that has an act."""
+    latest_id = group.latest_id or 0
+    kind, _, name = group.subject.partition(":")
+    head = _Head(
+        id=ids.encode(group.id),
+        type=group.type,
+        subject=Subject("post" if kind == "post" else "user", name),
+        actor_count=group.actor_count,
+        at=ids.made_at(latest_id),
+        unread=group.unread,
+    )
+    return Entry(latest_id, msgspec.json.encode(head)[:-1], group.actors)
 
 
 def _key(user_id: int) -> str:
@@ -34,15 +69,15 @@ def ask(user_id: int) -> cache.Command:
     return ("MGET", _key(user_id), _generation(user_id))
 
 
-def take(reply: list[bytes | None]) -> tuple[list[GroupRow] | None, bytes]:
-    """The groups in the reply, None for a miss, and the generation to fill it with."""
+def take(reply: list[bytes | None]) -> tuple[list[Entry] | None, bytes]:
+    """The entries in the reply, None for a miss, and the generation to fill it with."""
     return (None if reply[0] is None else _decoder.decode(reply[0])), reply[1] or b""
 
 
-def fill(user_id: int, generation: bytes, groups: list[GroupRow]) -> cache.Command:
+def fill(user_id: int, generation: bytes, entries: list[Entry]) -> cache.Command:
     """The command that fills what was a miss."""
     return _FILL.command(
-        [_key(user_id), _generation(user_id)], [generation, msgspec.msgpack.encode(groups), TTL_SECONDS]
+        [_key(user_id), _generation(user_id)], [generation, msgspec.msgpack.encode(entries), TTL_SECONDS]
     )
 
 

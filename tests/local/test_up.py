@@ -318,7 +318,7 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path / "source"
 
 
-def test_an_edit_is_served_soon_and_refuses_no_request(copy: Path):
+def test_an_edit_is_served_within_a_second_and_refuses_no_request(copy: Path):
     health = copy / "shared" / "kernel" / "health.py"
     sound = health.read_text()
     with running("--ephemeral", "--only", "api", root=copy) as (run, stack), httpx.Client(base_url=stack.api) as client:
@@ -334,12 +334,7 @@ def test_an_edit_is_served_soon_and_refuses_no_request(copy: Path):
             return time.monotonic() - edited
 
         took = min(seconds_to_serve(f"edit {number}") for number in range(3))
-        # As a ratio in the same run, since machines differ: the watch and the restart cost little beside the imports.
-        begun = time.monotonic()
-        subprocess.run(
-            [sys.executable, "-c", "import main; main.api"], cwd=copy, env=os.environ | stack.env, check=True
-        )
-        assert took < 4 * (time.monotonic() - begun), f"{took:.2f} s"
+        assert took < 1 or os.getloadavg()[0] > (os.cpu_count() or 1), f"{took:.2f} s on a machine at rest"
         assert "health.py changed: api start" in run.output
         assert stack.reread().pids["postgres"] == stack.pids["postgres"]
 
