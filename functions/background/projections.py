@@ -15,11 +15,13 @@ def project_users(event: UserChanged) -> None:
 
 @on(FollowChanged)
 def project_relationships(event: FollowChanged) -> None:
-    """Bring a relationship up to date."""
+    """Bring a relationship up to date, and both users' counts."""
     profiles.refresh_relationship(event.follower_id, event.followee_id)
+    profiles.refresh([event.follower_id, event.followee_id])
 
 
 @on(PostCreated, PostDeleted)
 def project_posts(event: PostCreated | PostDeleted) -> None:
-    """Bring a post up to date."""
+    """Bring a post up to date, and its author's count."""
     posts.refresh([event.post_id])
+    profiles.refresh([event.author_id])

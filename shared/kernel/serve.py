@@ -3,9 +3,11 @@
 The framework calls the function that `target` makes. Whatever goes wrong leaves as a problem document.
 """
 
+import asyncio
 import hashlib
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
 from functools import lru_cache, partial
 from typing import Any
@@ -23,9 +25,12 @@ _log = logging.getLogger("requests")
 def target(name: str, endpoints: Iterable[Endpoint]) -> Callable[[Any], Awaitable[http.Answer]]:
     """The function that functions-framework calls for `endpoints`, named `name`."""
     router = Router(endpoints)
+    # Each endpoint has places of its own: one whose store is slow or down holds up no other. As many as there are
+    # connections: more threads would only wait for each other.
+    places = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(settings().db_pool_size))
 
     async def serve(request: Any) -> http.Answer:
-        return await _Exchange(http.Request(request.scope, request.receive), router).answer()
+        return await _Exchange(http.Request(request.scope, request.receive), router, places).answer()
 
     serve.__name__ = serve.__qualname__ = name
     return serve
@@ -45,9 +50,10 @@ def _read_query(kind: Any, query: bytes) -> Any:
 class _Exchange:
     """One request and what becomes of it."""
 
-    def __init__(self, request: http.Request, router: Router):
+    def __init__(self, request: http.Request, router: Router, places: defaultdict[str, asyncio.Semaphore]):
         self.request = request
         self.router = router
+        self.places = places
         self.format: codec.Format = "json"
         self.endpoint: Endpoint | None = None
         self.user_id: int | None = None
@@ -94,7 +100,8 @@ class _Exchange:
         call = partial(self._call, endpoint, arguments)
         if key is not None:
             call = partial(idempotency.once, self._scope(), key, endpoint.name, body, call, self._problem)
-        return await db.in_thread(call)
+        async with self.places[endpoint.name]:
+            return await db.in_thread(call)
 
     def _call(self, endpoint: Endpoint, arguments: dict[str, Any]) -> http.Answer:
         return self._success(endpoint, endpoint.function(**arguments))

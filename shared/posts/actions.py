@@ -12,7 +12,6 @@ from shared.media.model import Kind
 from shared.posts import projection, reads, store
 from shared.posts.model import NewPost, PostCreated, PostDeleted, hashtags_in, mentions_in
 from shared.profiles import reads as profiles
-from shared.profiles.model import UserChanged
 from shared.visibility import reads as visibility
 from shared.visibility.model import may_see
 
@@ -39,7 +38,7 @@ def create(caller: Caller, new: NewPost) -> Encoded:
             now=clock.now_ms(),
         )
         store.COUNT_POST.run(conn, user_id=caller.user_id, step=1)
-        events.emit(conn, PostCreated(post_id, caller.user_id), UserChanged(caller.user_id))
+        events.emit(conn, PostCreated(post_id, caller.user_id))
     commands, cards = profiles.fresh([caller.user_id])
     _project([*projection.rows([row]), *commands])
     if caller.user_id not in cards:
@@ -54,7 +53,7 @@ def delete(caller: Caller, post_id: PostId) -> None:
         if row is not None:
             media.release(conn, _owner(post_id))
             store.COUNT_POST.run(conn, user_id=caller.user_id, step=-1)
-            events.emit(conn, PostDeleted(post_id, caller.user_id), UserChanged(caller.user_id))
+            events.emit(conn, PostDeleted(post_id, caller.user_id))
     if row is None:
         raise _refusal(caller, post_id)
     commands, _ = profiles.fresh([caller.user_id])

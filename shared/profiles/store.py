@@ -115,13 +115,11 @@ WITH target AS MATERIALIZED (
   RETURNING {qualified}
 ), told AS (
   INSERT INTO outbox (topic, payload, trace, created_at)
-  SELECT e.topic, convert_to(CAST(e.payload AS text), 'UTF8'), :trace, :now FROM change,
-    LATERAL (VALUES
-      ('follow_changed', json_build_object('follower_id', CAST(:user_id AS bigint), 'followee_id', change.other_id,
-                                           'follow_id', change.follow_id, 'version', change.version)),
-      ('user_changed', json_build_object('user_id', CAST(:user_id AS bigint))),
-      ('user_changed', json_build_object('user_id', change.other_id))
-    ) AS e (topic, payload)
+  SELECT 'follow_changed',
+         convert_to(CAST(json_build_object('follower_id', CAST(:user_id AS bigint), 'followee_id', change.other_id,
+                                           'follow_id', change.follow_id, 'version', change.version) AS text), 'UTF8'),
+         :trace, :now
+    FROM change
 ), seen AS (
   SELECT {columns} FROM users WHERE NOT EXISTS (SELECT FROM change)
      AND id IN (SELECT :user_id UNION ALL SELECT id FROM target)

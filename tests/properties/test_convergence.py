@@ -14,7 +14,7 @@ from shared.kernel import cache, db, ids
 from shared.kernel.events import REACTIONS, Event
 from shared.posts.model import PostCreated, PostDeleted
 from shared.profiles import reads as profiles
-from shared.profiles.model import FollowChanged, UserChanged
+from shared.profiles.model import FollowChanged
 from shared.profiles.store import IdRow
 from tests.client import Person, sign_up, wait_until
 
@@ -54,19 +54,16 @@ def do(trio: list[Person], act: Act, posts: list[tuple[int, str]]) -> list[Event
             return []
         with db.connection() as conn:
             follow_id = FOLLOW.one(conn, one=state.follower_id, two=state.followee_id).id if state.following else None
-        return [
-            FollowChanged(state.follower_id, state.followee_id, follow_id, state.version),
-            UserChanged(id_of(other)),
-        ]
+        return [FollowChanged(state.follower_id, state.followee_id, follow_id, state.version)]
     if name == "post":
         post = actor.post_photo(f"Hello @{other.username}", seed=len(posts))
         posts.append((one, post["id"]))
-        return [PostCreated(ids.decode(post["id"]), id_of(actor)), UserChanged(id_of(actor))]
+        return [PostCreated(ids.decode(post["id"]), id_of(actor))]
     if not posts:
         return []
     owner, post_id = posts.pop(two % len(posts))
     trio[owner].delete(f"/v1/posts/{post_id}")
-    return [PostDeleted(ids.decode(post_id), id_of(trio[owner])), UserChanged(id_of(trio[owner]))]
+    return [PostDeleted(ids.decode(post_id), id_of(trio[owner]))]
 
 
 def view(trio: list[Person]) -> list[Any]:
