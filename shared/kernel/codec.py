@@ -8,6 +8,7 @@ import re
 import types
 import typing
 from collections.abc import Callable
+from itertools import islice
 from typing import Any, Final, Literal
 
 import msgpack  # pyright: ignore[reportMissingTypeStubs]
@@ -16,6 +17,9 @@ import msgspec
 from shared.kernel.problems import FieldError, Invalid, NotAcceptable, Unreadable, UnsupportedMediaType
 
 MAX_DEPTH: Final = 32
+# More faults than anybody mends at once; and what finding them may cost, since who sends them may do so on purpose.
+MAX_FAULTS: Final = 100
+MAX_LOOKED_AT: Final = 10_000
 Format = Literal["json", "msgpack"]
 JSON_TYPE: Final = "application/json"
 MSGPACK_TYPE: Final = "application/vnd.msgpack"
@@ -24,6 +28,7 @@ _FORMATS: Final[dict[str, Format]] = {
     "application/vnd.msgpack": "msgpack",
     "application/msgpack": "msgpack",
 }
+_NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 _unpack_msgpack: Callable[..., Any] = typing.cast("Any", msgpack).unpackb
 _encode_json = msgspec.json.Encoder().encode
@@ -107,14 +112,22 @@ def unpack(body: bytes, format: Format) -> Any:
 
 def convert(raw: Any, kind: Any, *, strict: bool = True, path: str = "") -> Any:
     """Plain values as `kind`. Raises Invalid with a fault for every bad field."""
-    nul = list(_nul_faults(raw, path))
+    found: list[FieldError] = []
+    value: Any = None
     try:
         value = msgspec.convert(raw, kind, strict=strict)
     except (msgspec.ValidationError, RecursionError):
-        found = list(_faults(raw, kind, path, strict))
-        raise Invalid(nul + (found or [FieldError(path or "body", "invalid", "This is not valid.")])) from None
-    if nul:
-        raise Invalid(nul)
+        found = list(islice(_faults(raw, kind, path, strict), MAX_FAULTS))
+        found = found or [FieldError(path or "body", "invalid", "This is not valid.")]
+    # A value that fits its type is small; of another, whatever its size, no more is looked at than faults are worth.
+    strings = islice(_strings(raw, path), MAX_LOOKED_AT)
+    found += [
+        FieldError(place or "body", "nul_character", "A string can't hold U+0000.")
+        for place, string in strings
+        if string is not None and "\x00" in string
+    ][:MAX_FAULTS]
+    if found:
+        raise Invalid(found)
     return value
 
 
@@ -122,12 +135,12 @@ def _check_json_depth(body: bytes) -> None:
     if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
         return
     depth = 0
-    for byte in _STRINGS.sub(b"", body):
+    for byte in _STRINGS.sub(b"", body).translate(None, _NO_BRACKETS):
         if byte in b"[{":
             depth += 1
             if depth > MAX_DEPTH:
                 raise _too_deep()
-        elif byte in b"]}":
+        else:
             depth -= 1
 
 
@@ -153,16 +166,16 @@ def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-def _nul_faults(value: Any, path: str) -> typing.Iterator[FieldError]:
-    if isinstance(value, str):
-        if "\x00" in value:
-            yield FieldError(path or "body", "nul_character", "A string can't hold U+0000.")
-    elif isinstance(value, dict):
+def _strings(value: Any, path: str) -> typing.Iterator[tuple[str, str | None]]:
+    """Every leaf and where it is; None for one that is no string."""
+    if isinstance(value, dict):
         for name, child in typing.cast("dict[str, Any]", value).items():
-            yield from _nul_faults(child, _join(path, str(name)))
+            yield from _strings(child, _join(path, str(name)))
     elif isinstance(value, list):
         for index, child in enumerate(typing.cast("list[Any]", value)):
-            yield from _nul_faults(child, f"{path}[{index}]")
+            yield from _strings(child, f"{path}[{index}]")
+    else:
+        yield path, value if isinstance(value, str) else None
 
 
 def _faults(value: Any, kind: Any, path: str, strict: bool) -> typing.Iterator[FieldError]:
@@ -184,7 +197,7 @@ def _faults(value: Any, kind: Any, path: str, strict: bool) -> typing.Iterator[F
             return
         yield from _struct_faults(typing.cast("dict[str, Any]", value), kind, path, strict)
     elif origin is list and isinstance(value, list):
-        for index, child in enumerate(typing.cast("list[Any]", value)):
+        for index, child in enumerate(typing.cast("list[Any]", value)[:MAX_LOOKED_AT]):
             yield from _faults(child, typing.get_args(kind)[0], f"{path}[{index}]", strict)
     else:
         yield from _one_fault(value, kind, path, strict)
@@ -201,7 +214,7 @@ def _struct_faults(
             yield FieldError(_join(path, name), "missing", "This field is required.")
     for name in value:
         if name not in known:
-            yield FieldError(_join(path, str(name)), "unknown_field", "There is no such field.")
+            yield FieldError(_join(path, str(name)[:100]), "unknown_field", "There is no such field.")
 
 
 def _one_fault(value: Any, kind: Any, path: str, strict: bool, *, shallow: bool = False) -> typing.Iterator[FieldError]:

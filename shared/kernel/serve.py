@@ -7,10 +7,10 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from shared.kernel import codec, db, guard, health, http, idempotency, ledger, log, openapi, sessions, tokens
@@ -19,7 +19,8 @@ from shared.kernel.endpoint import Caller, Encoded, Endpoint, WithCookie, read_p
 from shared.kernel.problems import FieldError, InternalError, Invalid, Problem, Unauthorized
 from shared.kernel.router import Router
 
-_log = logging.getLogger("requests")
+MAX_PARAMETERS: Final = 50
+SHORT_QUERY: Final = 100
 
 
 def target(name: str, endpoints: Iterable[Endpoint]) -> Callable[[Any], Awaitable[http.Answer]]:
@@ -36,15 +37,24 @@ def target(name: str, endpoints: Iterable[Endpoint]) -> Callable[[Any], Awaitabl
     return serve
 
 
-# Most queries are one of few, and what is read of them can't change.
-@lru_cache(4096)
+def _parameters(query: bytes) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
+    except ValueError:
+        raise Invalid.field("query", "too_many", f"A query can have {MAX_PARAMETERS} parameters.") from None
+
+
 def _read_query(kind: Any, query: bytes) -> Any:
-    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        twice = sorted({name for name, _ in pairs if sum(n == name for n, _ in pairs) > 1})
+    pairs = _parameters(query)
+    counted = Counter(name for name, _ in pairs)
+    if len(counted) != len(pairs):
+        twice = sorted(name for name, count in counted.items() if count > 1)
         raise Invalid([FieldError(name, "repeated", "This parameter can be given once.") for name in twice])
-    return codec.convert(values, kind, strict=False)
+    return codec.convert(dict(pairs), kind, strict=False)
+
+
+# Most queries are one of few, and what is read of them can't change. Long ones are not worth their memory.
+_read_short_query = lru_cache(4096)(_read_query)
 
 
 class _Exchange:
@@ -86,16 +96,21 @@ class _Exchange:
         self.format = codec.format_of_answer(request.field(b"accept"))
         endpoint, texts = self.router.match(request.method, request.path)
         self.endpoint = endpoint
-        arguments: dict[str, Any] = {
-            name: read_path_parameter(endpoint.path_parameters[name], text) for name, text in texts.items()
-        }
-        self._authorise(endpoint, arguments)
-        body = await self._read_input(endpoint, arguments)
+        arguments = self._authorise(endpoint)
+        if not endpoint.is_async:
+            await self._ask_guard()
+        try:
+            for name, text in texts.items():
+                arguments[name] = read_path_parameter(endpoint.path_parameters[name], text)
+            body = await self._read_input(endpoint, arguments)
+            result = await endpoint.function(**arguments) if endpoint.is_async else None
+        except Problem:
+            # What is wrong is told only to who may ask, and counts against their allowance.
+            await self._ask_guard()
+            raise
         if endpoint.is_async:
-            result = await endpoint.function(**arguments)
             await self._ask_guard()
             return self._success(endpoint, result)
-        await self._ask_guard()
         key = request.field(b"idempotency-key") if endpoint.method == "POST" else None
         call = partial(self._call, endpoint, arguments)
         if key is not None:
@@ -109,7 +124,8 @@ class _Exchange:
     def _scope(self) -> str:
         return f"user:{self.user_id}" if self.user_id else f"address:{self.request.client().address}"
 
-    def _authorise(self, endpoint: Endpoint, arguments: dict[str, Any]) -> None:
+    def _authorise(self, endpoint: Endpoint) -> dict[str, Any]:
+        arguments: dict[str, Any] = {}
         caller: Caller | None = None
         # Sessions don't matter to an endpoint that is open to all: a stale cookie must not stop a login.
         if endpoint.auth != "public":
@@ -129,6 +145,7 @@ class _Exchange:
         subject = str(caller.user_id) if caller else client.address if client else ""
         self.guard = guard.Guard(endpoint.limit, subject, caller.session_id if caller else None, sessions.is_live)
         guard.current.set(self.guard)
+        return arguments
 
     async def _ask_guard(self) -> None:
         if self.guard is not None and not self.guard.asked:
@@ -138,11 +155,13 @@ class _Exchange:
         errors: list[FieldError] = []
         if endpoint.query is not None:
             try:
-                arguments["query"] = _read_query(endpoint.query, self.request.query)
+                query = self.request.query
+                read = _read_short_query if len(query) <= SHORT_QUERY else _read_query
+                arguments["query"] = read(endpoint.query, query)
             except Invalid as invalid:
                 errors += invalid.errors or []
         elif self.request.query:
-            names = {name for name, _ in parse_qsl(self.request.query.decode("latin-1"), keep_blank_values=True)}
+            names = {name for name, _ in _parameters(self.request.query)}
             errors += [FieldError(name, "unknown_field", "There is no such parameter.") for name in sorted(names)]
         body = b""
         if endpoint.json_decoder is not None:

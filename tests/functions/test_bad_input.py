@@ -163,6 +163,13 @@ class TestBodies:
             assert answer.status_code in (400, 422), answer.text
             problem(answer, answer.status_code, answer.json()["code"])
 
+    @pytest.mark.parametrize("format", ["json", "msgpack"])
+    def test_no_more_faults_are_told_than_anybody_mends(self, stack: Stack, problem: Problem, format: Any) -> None:
+        visitor = Visitor(stack.api, format=format)
+        many = visitor.ask("POST", "/v1/signup", {f"field{number}": number for number in range(50_000)})
+        assert len(problem(many, 422, "invalid")["errors"]) == 100
+        assert len(many.content) < 20_000
+
 
 class TestMediaTypes:
     @pytest.mark.parametrize("kind", ["text/plain", "application/xml", "application/json; charset=utf-16", "", "x"])
@@ -246,6 +253,26 @@ class TestPathsAndQueries:
             answer = visitor.http.get("/v1/feed", headers={b"X-Request-Id": given.encode("latin-1")})
             assert answer.headers["x-request-id"] != given
         assert visitor.ask("GET", "/v1/feed", x_request_id="sane-id.42").headers["x-request-id"] == "sane-id.42"
+
+    def test_a_query_of_very_many_parameters(self, carol: Person, problem: Problem) -> None:
+        refused = problem(carol.ask("GET", "/v1/feed?" + "&".join(["a"] * 20_000)), 422, "invalid")
+        assert faults(refused) == {"query": "too_many"}
+
+    def test_what_is_wrong_is_told_only_to_who_may_ask(self, stack: Stack, visitor: Visitor, problem: Problem) -> None:
+        gone = sign_up(stack)
+        gone.post("/v1/logout")
+        for ask in (gone.ask, visitor.ask):
+            for method, path, body in (
+                ("GET", "/v1/feed?cursor=none", None),
+                ("POST", "/v1/posts", {"type": "none"}),
+                ("PUT", "/v1/users/!/follow", None),
+            ):
+                assert ask(method, path, body).status_code == 401, (method, path)
+
+    def test_what_is_wrong_counts_against_the_allowance(self, carol: Person, problem: Problem) -> None:
+        for answer in (carol.ask("GET", "/v1/feed?limit=0"), carol.ask("POST", "/v1/posts", {})):
+            problem(answer, 422, "invalid")
+            assert "ratelimit" in answer.headers
 
 
 class TestTokens:
