@@ -9,6 +9,7 @@ import base64
 import logging
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
 from typing import Any, ClassVar, Final, TypeVar, cast
 
 import msgspec
@@ -44,6 +45,7 @@ class Reaction(msgspec.Struct, frozen=True):
 
 REACTIONS: Final[dict[str, Reaction]] = {}
 F = TypeVar("F", bound=Callable[..., None])
+T = TypeVar("T")
 
 _INSERT: Final = db.Statement(
     """INSERT INTO outbox (topic, payload, trace, created_at)
@@ -85,6 +87,39 @@ def emit(conn: db.Connection, *events: Event) -> None:
 def nudge() -> cache.Command:
     """The command that wakes the relay; it looks every 200 ms without."""
     return ("PUBLISH", NUDGE_CHANNEL, "1")
+
+
+# What this request is to tell Redis once its work is done; None where nobody collects.
+_waiting: ContextVar[list[cache.Command] | None] = ContextVar("waiting", default=None)
+
+
+def after_commit(*commands: cache.Command) -> None:
+    """Project what was just committed, and wake the relay. Best effort: the background functions do the same again.
+
+    In a request it goes out on the event loop's connection, before the answer: one trip, and none in the thread.
+    """
+    waiting = _waiting.get()
+    if waiting is not None:
+        waiting += commands
+        return
+    try:
+        cache.run_sync(*commands, nudge())
+    except cache.CacheUnavailable:
+        pass
+
+
+async def in_thread(act: Callable[[], T]) -> T:
+    """Run an action, and send what it left for `after_commit`."""
+    waiting: list[cache.Command] = []
+    _waiting.set(waiting)
+    try:
+        return await db.in_thread(act)
+    finally:
+        if waiting:
+            try:
+                await cache.run(*waiting, nudge())
+            except cache.CacheUnavailable:
+                pass
 
 
 def handle(reaction: Reaction, message: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from functools import lru_cache, partial
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from shared.kernel import codec, db, guard, health, http, idempotency, ledger, log, openapi, sessions, tokens
+from shared.kernel import codec, events, guard, health, http, idempotency, ledger, log, openapi, sessions, tokens
 from shared.kernel.config import settings
 from shared.kernel.endpoint import Caller, Encoded, Endpoint, WithCookie, read_path_parameter
 from shared.kernel.problems import FieldError, InternalError, Invalid, Problem, Unauthorized
@@ -116,7 +116,7 @@ class _Exchange:
         if key is not None:
             call = partial(idempotency.once, self._scope(), key, endpoint.name, body, call, self._problem)
         async with self.places[endpoint.name]:
-            return await db.in_thread(call)
+            return await events.in_thread(call)
 
     def _call(self, endpoint: Endpoint, arguments: dict[str, Any]) -> http.Answer:
         return self._success(endpoint, endpoint.function(**arguments))

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from shared.kernel import cache, clock, db, events, ids, log
+from shared.kernel import clock, db, events, ids, log
 from shared.kernel.endpoint import Caller, Username
 from shared.kernel.problems import Invalid, NotFound
 from shared.profiles import projection, reads, store
@@ -33,15 +33,10 @@ def _change(caller: Caller, username: str, statement: db.Statement[store.FollowR
         )
         if row is None or not row.visible:
             raise _refusal(conn, caller, username)
-    try:
-        flags = visibility.flags(following=row.following, blocking=False, muting=row.muting)
-        cache.run_sync(
-            *visibility.changed(caller.user_id, row.followee_id, flags, row.version),
-            *projection.rows(row.users),
-            events.nudge(),
-        )
-    except cache.CacheUnavailable:
-        pass  # the background functions project it when Redis is back
+    flags = visibility.flags(following=row.following, blocking=False, muting=row.muting)
+    events.after_commit(
+        *visibility.changed(caller.user_id, row.followee_id, flags, row.version), *projection.rows(row.users)
+    )
     return _fresh_profile(row)
 
 
