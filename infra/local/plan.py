@@ -157,8 +157,6 @@ def _stores(data: Path, ports: dict[str, int], secrets: dict[str, str], env: dic
 def _google(data: Path, ports: dict[str, int], env: dict[str, str]) -> list[Service]:
     storage = (PYTHON, "-m", "infra.local.storage", "--port", str(ports["storage"]), "--data", str(data / "storage"))
     storage += ("--signer", env["STORAGE_SIGNER_FILE"], "--bucket", BUCKET, "--cors-origin", env["CORS_ORIGINS"])
-    pubsub = (PYTHON, "-m", "infra.local.pubsub", "--port", str(ports["pubsub"]))
-    pubsub += ("--http-port", str(ports["pubsub_http"]), "--data", str(data / "pubsub"))
     pubsub = (PYTHON, "-m", "infra.local.pubsub", "--port", str(ports["pubsub"]), "--data", str(data / "pubsub"))
     pubsub += ("--http-port", str(ports["pubsub_http"]))
     return [

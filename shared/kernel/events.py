@@ -20,6 +20,8 @@ from shared.kernel.problems import MethodNotAllowed, NotFound, Problem, Unavaila
 _log: Final = logging.getLogger("events")
 # How many events one function handles at once in one process.
 PLACES: Final = 8
+# With delays that grow to half a minute, three quarters of an hour: an outage is no reason to give up. Pub/Sub's most.
+MAX_ATTEMPTS: Final = 100
 NUDGE_CHANNEL: Final = "relay:nudge"
 _CAPITAL: Final = re.compile(r"(?<!^)(?=[A-Z])")
 
@@ -54,7 +56,7 @@ _INSERT: Final = db.Statement(
 )
 
 
-def on(*events: type[Event], max_attempts: int = 12) -> Callable[[F], F]:
+def on(*events: type[Event], max_attempts: int = MAX_ATTEMPTS) -> Callable[[F], F]:
     """Declare a background function for `events`: called at least once for each, in any order.
 
     It raises what went wrong; the event comes again with growing delays, and is a dead letter after `max_attempts`.
