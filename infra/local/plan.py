@@ -182,6 +182,9 @@ def _function(target: str, data: Path, ports: dict[str, int], *, needs: tuple[st
         watches=CODE,
         ports=(port,),
         hands_over=True,
-        env={"XDG_RUNTIME_DIR": str(runtime)},  # gunicorn puts a control socket there, or else in the home folder
+        env={
+            "XDG_RUNTIME_DIR": str(runtime),  # gunicorn puts a control socket there, or else in the home folder
+            "FORWARDED_ALLOW_IPS": "",  # else uvicorn believes X-Forwarded-For of whoever is on this machine
+        },
         prepare=lambda: runtime.mkdir(parents=True, exist_ok=True),
     )

@@ -1,7 +1,5 @@
 """Signing up, in three steps."""
 
-from datetime import UTC, datetime
-
 import msgspec
 
 from shared.accounts import model, passwords, sessions, store
@@ -17,8 +15,6 @@ _PURPOSE = "signup"
 def request_signup(body: model.SignupRequest) -> model.SignupStarted:
     """Begin a signup and have a code mailed. The same answer and work for an address that has an account."""
     email = model.normalise_email(body.email)
-    if faults := model.email_faults(email):
-        raise Invalid(faults)
     token, now, signup_id = tokens.new_secret(), clock.now_ms(), ids.new_id()
     _, key_id = tokens.code_for(_PURPOSE, signup_id)
     with db.transaction() as conn:
@@ -60,7 +56,7 @@ def complete_signup(body: model.NewAccount, client: Client) -> model.SignedIn:
     digest = tokens.digest(body.signup_token)
     with db.connection() as conn:
         row = store.VERIFIED.maybe(conn, digest=digest, now=clock.now_ms())
-    faults = model.account_faults(body, row.email if row else "", datetime.now(UTC).date())
+    faults = model.obvious_faults(body.password, body.username, row.email if row else "")
     if row is None:
         raise Invalid([*(_dead_token().errors or []), *faults])
     if faults:

@@ -1,14 +1,16 @@
 """Accounts: bodies, answers, events, and the rules of usernames, passwords and the rest."""
 
-import re
 import unicodedata
-from datetime import date
+from datetime import UTC, date, datetime
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final
 
 import msgspec
+import regex
 
+from shared.kernel import clock
+from shared.kernel.codec import Rules
 from shared.kernel.events import Event
 from shared.kernel.problems import FieldError
 from shared.profiles.model import ProfileCounts, UserCard
@@ -19,17 +21,109 @@ SIGNUP_MS: Final = 15 * 60 * 1000
 WRONG_CODES: Final = 5
 REFRESH_MS: Final = 60 * 24 * 3600 * 1000
 
-_USERNAME: Final = re.compile(r"[a-z0-9_.]{3,30}")
+# Control characters, line ends, and those that turn the direction of what stands around them (Trojan Source).
+_UNSEEN: Final = regex.compile(r"[\p{Cc}\p{Zl}\p{Zp}\u202a-\u202e\u2066-\u2069]")
+# Something to see: a letter, number, sign or emoji, and none of the letters that are blank.
+_VISIBLE: Final = regex.compile(r"[[\p{L}\p{N}\p{P}\p{S}]--[\u115f\u1160\u3164\uffa0\u2800]]", regex.V1)
+_USERNAME: Final = regex.compile(r"[a-z0-9_.]{3,30}")
 # Practical, not RFC 5322: one @, a dotted domain, no spaces. The code that is mailed proves the rest.
-_EMAIL: Final = re.compile(
+_EMAIL: Final = regex.compile(
     r"[^\s@<>\"(),:;\\\[\]]{1,64}@(?:[^\s@<>\"(),:;\\\[\].]{1,63}\.)+[^\s@<>\"(),:;\\\[\].]{2,63}"
 )
+
+
+@cache
+def _words(name: str) -> frozenset[str]:
+    return frozenset((Path(__file__).parent / name).read_text("utf-8").split())
+
+
+def normalise_email(text: str) -> str:
+    """The form in which addresses are kept and compared."""
+    return unicodedata.normalize("NFC", text.strip()).lower()
+
+
+def normalise_password(text: str) -> str:
+    """NFC, so that one password typed on two keyboards is the same bytes (NIST SP 800-63B 5.1.1.2)."""
+    return unicodedata.normalize("NFC", text)
+
+
+def email_faults(email: str) -> list[FieldError]:
+    """What is wrong with an address."""
+    if _EMAIL.fullmatch(normalise_email(email)) and ".." not in email:
+        return []
+    return [FieldError("email", "invalid_email", "This is not an e-mail address.")]
+
+
+def username_faults(username: str) -> list[FieldError]:
+    """What is wrong with a username."""
+    folded = username.lower()
+    if not _USERNAME.fullmatch(folded) or folded.endswith("."):
+        rule = "3 to 30 of a-z, 0-9, _ and ., not ending in a dot."
+        return [FieldError("username", "invalid_username", rule)]
+    if folded in _words("reserved_usernames.txt"):
+        return [FieldError("username", "reserved", "This username is reserved.")]
+    return []
+
+
+def password_faults(password: str) -> list[FieldError]:
+    """What is wrong with a password."""
+    password = normalise_password(password)
+    least, most = PASSWORD_LENGTH
+    if not least <= len(password) <= most:
+        return [FieldError("password", "wrong_length", f"{least} to {most} characters.")]
+    folded = _folded(password)
+    if folded in _words("common_passwords.txt") or len(set(folded)) == 1:
+        return [FieldError("password", "too_common", "This is one of the commonest passwords.")]
+    return []
+
+
+def obvious_faults(password: str, *known: str) -> list[FieldError]:
+    """What is wrong with a password beside what anyone would try first: the username, the address."""
+    if _folded(password) in {part.casefold() for word in known for part in (word, word.partition("@")[0])}:
+        return [FieldError("password", "too_obvious", "The password can't be the username or the address.")]
+    return []
+
+
+def _folded(password: str) -> str:
+    return unicodedata.normalize("NFKC", password).casefold()
+
+
+def name_faults(name: str) -> list[FieldError]:
+    """What is wrong with a display name."""
+    if _UNSEEN.search(name):
+        return [FieldError("name", "control_character", "A name has no control or direction characters.")]
+    if not _VISIBLE.search(name):
+        return [FieldError("name", "blank", "The name can't be blank.")]
+    return []
+
+
+def bio_faults(bio: str) -> list[FieldError]:
+    """What is wrong with a bio; it may have several lines."""
+    if _UNSEEN.search(bio.replace("\n", "")):
+        return [FieldError("bio", "control_character", "A bio has no control or direction characters.")]
+    return []
+
+
+def birthday_faults(birthday: date | None) -> list[FieldError]:
+    """What is wrong with a birthday."""
+    today = datetime.fromtimestamp(clock.now_ms() / 1000, UTC).date()
+    if birthday is None:
+        return []
+    if birthday.year <= 1900 or birthday > today:
+        return [FieldError("birthday", "impossible", "Nobody was born then.")]
+    years = today.year - birthday.year - ((today.month, today.day) < (birthday.month, birthday.day))
+    if years < MIN_AGE_YEARS:
+        return [FieldError("birthday", "too_young", f"You must be at least {MIN_AGE_YEARS} years old.")]
+    return []
+
 
 Secret = Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
 
 
 class SignupRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The address to sign up with."""
+
+    RULES: ClassVar[Rules] = {"email": email_faults}
 
     email: Annotated[str, msgspec.Meta(max_length=254)]
 
@@ -56,6 +150,14 @@ class SignupVerified(msgspec.Struct, frozen=True):
 
 class NewAccount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The account to be made. `birthday` is YYYY-MM-DD."""
+
+    RULES: ClassVar[Rules] = {
+        "username": username_faults,
+        "name": name_faults,
+        "password": password_faults,
+        "birthday": birthday_faults,
+        "bio": bio_faults,
+    }
 
     signup_token: Secret
     username: str
@@ -135,64 +237,3 @@ class SignupRequested(Event, frozen=True):
     signup_id: int
     email: str
     open: bool
-
-
-@cache
-def _words(name: str) -> frozenset[str]:
-    return frozenset((Path(__file__).parent / name).read_text("utf-8").split())
-
-
-def normalise_email(text: str) -> str:
-    """The form in which addresses are kept and compared."""
-    return unicodedata.normalize("NFC", text.strip()).lower()
-
-
-def normalise_password(text: str) -> str:
-    """NFC, so that one password typed on two keyboards is the same bytes (NIST SP 800-63B 5.1.1.2)."""
-    return unicodedata.normalize("NFC", text)
-
-
-def email_faults(email: str) -> list[FieldError]:
-    """What is wrong with a normalised address."""
-    if _EMAIL.fullmatch(email) and ".." not in email:
-        return []
-    return [FieldError("email", "invalid_email", "This is not an e-mail address.")]
-
-
-def username_faults(username: str) -> list[FieldError]:
-    """What is wrong with a username in lower case."""
-    if not _USERNAME.fullmatch(username) or username.endswith("."):
-        rule = "3 to 30 of a-z, 0-9, _ and ., not ending in a dot."
-        return [FieldError("username", "invalid_username", rule)]
-    if username in _words("reserved_usernames.txt"):
-        return [FieldError("username", "reserved", "This username is reserved.")]
-    return []
-
-
-def password_faults(password: str, *known: str) -> list[FieldError]:
-    """What is wrong with a normalised password; `known` are what anyone would try first: the username, the address."""
-    least, most = PASSWORD_LENGTH
-    if not least <= len(password) <= most:
-        return [FieldError("password", "wrong_length", f"{least} to {most} characters.")]
-    folded = unicodedata.normalize("NFKC", password).casefold()
-    if folded in _words("common_passwords.txt") or len(set(folded)) == 1:
-        return [FieldError("password", "too_common", "This is one of the commonest passwords.")]
-    if folded in {part.casefold() for word in known for part in (word, word.partition("@")[0])}:
-        return [FieldError("password", "too_obvious", "The password can't be the username or the address.")]
-    return []
-
-
-def account_faults(new: NewAccount, email: str, today: date) -> list[FieldError]:
-    """Everything that is wrong with a new account."""
-    username = new.username.lower()
-    found = username_faults(username) + password_faults(normalise_password(new.password), username, email)
-    if not new.name.strip():
-        found.append(FieldError("name", "blank", "The name can't be blank."))
-    if new.birthday is not None and not _old_enough(new.birthday, today):
-        found.append(FieldError("birthday", "too_young", f"You must be at least {MIN_AGE_YEARS} years old."))
-    return found
-
-
-def _old_enough(birthday: date, today: date) -> bool:
-    had_birthday = (today.month, today.day) >= (birthday.month, birthday.day)
-    return birthday.year > 1900 and today.year - birthday.year - (not had_birthday) >= MIN_AGE_YEARS

@@ -7,7 +7,7 @@ limit); MessagePack goes through `msgpack`, whose unpacker doesn't recurse, then
 import re
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any, Final, Literal
 
@@ -21,6 +21,7 @@ MAX_DEPTH: Final = 32
 MAX_FAULTS: Final = 100
 MAX_LOOKED_AT: Final = 10_000
 Format = Literal["json", "msgpack"]
+Rules = Mapping[str, Callable[[Any], list[FieldError]]]
 JSON_TYPE: Final = "application/json"
 MSGPACK_TYPE: Final = "application/vnd.msgpack"
 _FORMATS: Final[dict[str, Format]] = {
@@ -87,7 +88,9 @@ def decode(body: bytes, format: Format, decoder: Any) -> Any:
         # A NUL can't be stored in Postgres; it can only come in as an escape.
         if b"\\u0000" not in body:
             try:
-                return decoder.decode(body)
+                value = decoder.decode(body)
+                if not any(_broken_rules(value)):
+                    return value
             except msgspec.ValidationError:
                 pass
             except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
@@ -102,9 +105,9 @@ def unpack(body: bytes, format: Format) -> Any:
             _check_json_depth(body)
             return msgspec.json.decode(body)
         raw = _unpack_msgpack(body, strict_map_key=True, max_ext_len=0)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+    except msgspec.DecodeError:
         raise Unreadable("unreadable_body", "The body is not JSON in UTF-8.") from None
-    except (ValueError, TypeError, msgpack.UnpackException, OverflowError):
+    except (RecursionError, ValueError, TypeError, msgpack.UnpackException, OverflowError):
         raise Unreadable("unreadable_body", "The body is not one MessagePack value.") from None
     _check_depth(raw)
     return raw
@@ -116,6 +119,7 @@ def convert(raw: Any, kind: Any, *, strict: bool = True, path: str = "") -> Any:
     value: Any = None
     try:
         value = msgspec.convert(raw, kind, strict=strict)
+        found = list(_broken_rules(value))
     except (msgspec.ValidationError, RecursionError):
         found = list(islice(_faults(raw, kind, path, strict), MAX_FAULTS))
         found = found or [FieldError(path or "body", "invalid", "This is not valid.")]
@@ -203,13 +207,27 @@ def _faults(value: Any, kind: Any, path: str, strict: bool) -> typing.Iterator[F
         yield from _one_fault(value, kind, path, strict)
 
 
+def _broken_rules(value: Any) -> typing.Iterator[FieldError]:
+    """Rules beyond types: a struct may have `RULES`, a map from a field's name to a function of its value.
+
+    They are apart from the actions so that their faults are named beside those of types, all at once.
+    """
+    rules: Rules = getattr(value, "RULES", {})
+    for name, rule in rules.items():
+        yield from rule(getattr(value, name))
+
+
 def _struct_faults(
     value: dict[str, Any], kind: type[msgspec.Struct], path: str, strict: bool
 ) -> typing.Iterator[FieldError]:
     known = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    rules: Rules = getattr(kind, "RULES", {})
     for name, field in known.items():
         if name in value:
-            yield from _faults(value[name], field.type, _join(path, name), strict)
+            found = list(islice(_faults(value[name], field.type, _join(path, name), strict), MAX_FAULTS))
+            if not found and name in rules:
+                found = rules[name](msgspec.convert(value[name], field.type, strict=strict))
+            yield from found
         elif field.required:
             yield FieldError(_join(path, name), "missing", "This field is required.")
     for name in value:

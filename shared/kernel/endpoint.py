@@ -22,6 +22,8 @@ Username = NewType("Username", str)
 
 LimitClass = Literal["read", "write", "sign_in", "mail", "upload"]
 _PATH_PARAMETER: Final = re.compile(r"\{(\w+)\}")
+# The same whether an id can't be one or only names nothing.
+_ABSENT: Final[dict[Any, str]] = {PostId: "post_not_found"}
 _USERNAME: Final = re.compile(r"[a-z0-9_.]{3,30}")
 
 
@@ -144,4 +146,4 @@ def read_path_parameter(kind: Any, text: str) -> int | str:
     try:
         return ids.decode(text)
     except ValueError:
-        raise NotFound from None
+        raise NotFound(_ABSENT.get(kind, "not_found")) from None

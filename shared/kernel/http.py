@@ -8,10 +8,10 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from shared.kernel import tokens
+from shared.kernel import codec, tokens
 from shared.kernel.config import settings
 from shared.kernel.endpoint import Client
-from shared.kernel.problems import Forbidden, TooLarge, Unauthorized, Unreadable
+from shared.kernel.problems import Forbidden, TooLarge, Unauthorized, Unreadable, UnsupportedMediaType
 
 MAX_BODY: Final = 1 << 20
 UNSAFE: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -19,12 +19,13 @@ _SANE_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}")
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _CLOUD_TRACE: Final = re.compile(r"([0-9a-f]{32})(?:/.*)?")
 
+NO_STORE: Final = (b"cache-control", b"no-store")
 # OWASP REST Security Cheat Sheet: nothing here is a page, so nothing may be framed, sniffed or cached by default.
 # No more of them than do something: the server checks each field of each answer, which is felt.
 HARDENING: Final = [
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
-    (b"cache-control", b"no-store"),
+    NO_STORE,
     (b"vary", b"Accept, Origin, Authorization, Cookie"),
 ]
 _HSTS: Final = (b"strict-transport-security", b"max-age=63072000; includeSubDomains")
@@ -78,6 +79,16 @@ class Request:
             chunks.append(chunk)
             if not message.get("more_body", False):
                 return b"".join(chunks)
+
+    def has_body(self) -> bool:
+        """Whether a body comes with it."""
+        return b"transfer-encoding" in self.fields or self.fields.get(b"content-length", b"0") != b"0"
+
+    def format_of_body(self) -> codec.Format:
+        """The format of the body. Raises UnsupportedMediaType, also for a compressed one."""
+        if (self.field(b"content-encoding") or "identity").lower() != "identity":
+            raise UnsupportedMediaType("unsupported_encoding", "Send the body as it is, without Content-Encoding.")
+        return codec.format_of_body(self.field(b"content-type"))
 
     def request_id(self) -> str:
         """The client's own request id if it is a sane one, else a fresh one."""

@@ -13,10 +13,12 @@ from functools import lru_cache, partial
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
+import msgspec
+
 from shared.kernel import codec, events, guard, health, http, idempotency, ledger, log, openapi, sessions, tokens
 from shared.kernel.config import settings
 from shared.kernel.endpoint import Caller, Encoded, Endpoint, WithCookie, read_path_parameter
-from shared.kernel.problems import FieldError, InternalError, Invalid, Problem, Unauthorized
+from shared.kernel.problems import FieldError, InternalError, Invalid, MethodNotAllowed, Problem, Unauthorized
 from shared.kernel.router import Router
 
 MAX_PARAMETERS: Final = 50
@@ -35,6 +37,13 @@ def target(name: str, endpoints: Iterable[Endpoint]) -> Callable[[Any], Awaitabl
 
     serve.__name__ = serve.__qualname__ = name
     return serve
+
+
+class _Nothing(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of an endpoint that takes none: absent, or an empty map."""
+
+
+_NO_BODY: Final = msgspec.json.Decoder(_Nothing)
 
 
 def _parameters(query: bytes) -> list[tuple[str, str]]:
@@ -91,6 +100,8 @@ class _Exchange:
             return self._options()
         if request.path in health.PATHS and request.method in ("GET", "HEAD"):
             return await health.answer(request.path)
+        if request.path in (*health.PATHS, openapi.PATH) and request.method not in ("GET", "HEAD"):
+            raise MethodNotAllowed(["GET", "HEAD", "OPTIONS"])
         if request.path == openapi.PATH and request.method in ("GET", "HEAD"):
             return http.Answer(200, openapi.encoded(), codec.JSON_TYPE)
         self.format = codec.format_of_answer(request.field(b"accept"))
@@ -129,9 +140,8 @@ class _Exchange:
         caller: Caller | None = None
         # Sessions don't matter to an endpoint that is open to all: a stale cookie must not stop a login.
         if endpoint.auth != "public":
-            token, by_cookie = self.request.credentials()
-            if token is not None:
-                claims = tokens.verify_access(token)
+            claims, by_cookie = self._claims(endpoint)
+            if claims is not None:
                 caller = Caller(claims.user_id, claims.session_id)
                 self.user_id = caller.user_id
                 if by_cookie and self.request.method in http.UNSAFE:
@@ -146,6 +156,16 @@ class _Exchange:
         self.guard = guard.Guard(endpoint.limit, subject, caller.session_id if caller else None, sessions.is_live)
         guard.current.set(self.guard)
         return arguments
+
+    def _claims(self, endpoint: Endpoint) -> tuple[tokens.Claims | None, bool]:
+        try:
+            token, by_cookie = self.request.credentials()
+            return (None if token is None else tokens.verify_access(token)), by_cookie
+        except Unauthorized:
+            # A browser sends its cookie unasked: an old one must not hide from it what any visitor may read.
+            if endpoint.auth == "caller" or b"authorization" in self.request.fields:
+                raise
+            return None, False
 
     async def _ask_guard(self) -> None:
         if self.guard is not None and not self.guard.asked:
@@ -164,11 +184,14 @@ class _Exchange:
             names = {name for name, _ in _parameters(self.request.query)}
             errors += [FieldError(name, "unknown_field", "There is no such parameter.") for name in sorted(names)]
         body = b""
-        if endpoint.json_decoder is not None:
+        if endpoint.json_decoder is not None or (endpoint.method in http.UNSAFE and self.request.has_body()):
             body = await self.request.body()
-            format = codec.format_of_body(self.request.field(b"content-type"))
+            format = self.request.format_of_body()
             try:
-                arguments["body"] = codec.decode(body, format, endpoint.json_decoder)
+                if endpoint.json_decoder is not None:
+                    arguments["body"] = codec.decode(body, format, endpoint.json_decoder)
+                elif body:
+                    codec.decode(body, format, _NO_BODY)
             except Invalid as invalid:
                 errors += invalid.errors or []
         if errors:
@@ -205,6 +228,9 @@ class _Exchange:
         ):
             answer = http.Answer(304, b"", None)
         answer.set("etag", etag)
+        # Kept by its owner's browser alone, and asked for anew each time: else nobody could send If-None-Match.
+        answer.fields.remove(http.NO_STORE)
+        answer.set("cache-control", "private, no-cache")
         return answer
 
     def _problem(self, problem: Problem) -> http.Answer:

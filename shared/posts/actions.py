@@ -21,7 +21,8 @@ def create(caller: Caller, new: NewPost) -> Encoded:
     wanted = _wanted(new)
     content_types = media.check(caller, wanted)
     post_id = ids.new_id()
-    mentioned = profiles.reachable(caller.user_id, mentions_in(new.description))
+    names = mentions_in(new.description)
+    mentioned = profiles.reachable(caller.user_id, names)
     with db.transaction() as conn:
         media.attach(conn, caller, _owner(post_id), wanted)
         row = store.INSERT.one(
@@ -33,7 +34,7 @@ def create(caller: Caller, new: NewPost) -> Encoded:
                 [msgspec.structs.asdict(m) | {"content_type": content_types[m.actual]} for m in new.media]
             ).decode(),
             description=new.description,
-            mentions=list(mentioned),
+            mentions=[name for name in names if name in mentioned],
             hashtags=hashtags_in(new.description),
             now=clock.now_ms(),
         )

@@ -19,7 +19,7 @@ MAX_HASHTAGS: Final = 30
 # A mention starts where no word or address goes on; a trailing dot ends the sentence, not the username.
 _MENTION: Final = regex.compile(r"(?<![\w@.])@([A-Za-z0-9_.]{2,29}[A-Za-z0-9_])(?![\w@])")
 # UTS #31, "Hashtag identifiers": letters, marks, numbers and joiners of any script.
-_HASHTAG: Final = regex.compile(r"(?<![\w&#])[#\uff03]([\p{L}\p{M}\p{N}_\u200c\u200d]{1,100})")
+_HASHTAG: Final = regex.compile(r"(?<![\w&#/])[#\uff03]([\p{L}\p{M}\p{N}_\u200c\u200d]{1,100}+)(?![\w\u200c\u200d])")
 
 ObjectName = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 Pixels = Annotated[int, msgspec.Meta(ge=1, le=20_000)]

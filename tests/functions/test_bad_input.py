@@ -170,6 +170,43 @@ class TestBodies:
         assert len(problem(many, 422, "invalid")["errors"]) == 100
         assert len(many.content) < 20_000
 
+    def test_a_body_where_none_belongs(self, carol: Person, problem: Problem) -> None:
+        with_field = carol.ask("PUT", "/v1/notifications/read", {"x": 1})
+        assert faults(problem(with_field, 422, "invalid")) == {"x": "unknown_field"}
+        problem(carol.ask("POST", "/v1/live/tickets", b"[", content_type="application/json"), 400, "unreadable_body")
+        problem(carol.ask("POST", "/v1/live/tickets", b"{}", content_type="text/html"), 415, "unsupported_media_type")
+        assert carol.ask("PUT", "/v1/notifications/read", {}).status_code == 200
+
+    def test_a_compressed_body(self, visitor: Visitor, problem: Problem) -> None:
+        packed = visitor.ask("POST", "/v1/signup", {"email": "a@example.com"}, content_encoding="gzip")
+        problem(packed, 415, "unsupported_encoding")
+
+    def test_faults_of_types_and_of_rules_are_named_together(self, visitor: Visitor, problem: Problem) -> None:
+        account = {
+            "signup_token": "x",
+            "username": "A!",
+            "name": "a\u202eb",
+            "password": "x",
+            "birthday": "1800-01-01",
+            "bio": 5,
+            "more": 1,
+        }
+        refused = problem(visitor.ask("POST", "/v1/signup/complete", account), 422, "invalid")
+        assert faults(refused) == {
+            "username": "invalid_username",
+            "name": "control_character",
+            "password": "wrong_length",
+            "birthday": "impossible",
+            "bio": "wrong_type",
+            "more": "unknown_field",
+        }
+
+    @pytest.mark.parametrize("name", ["\u200b", "\u3164", "\u115f\u1160", " ", "\u00a0\u2009", "\u0301"])
+    def test_a_name_with_nothing_to_see(self, visitor: Visitor, problem: Problem, name: str) -> None:
+        account = {"signup_token": "x", "username": "unseen", "name": name, "password": "a long enough one"}
+        refused = problem(visitor.ask("POST", "/v1/signup/complete", account), 422, "invalid")
+        assert faults(refused)["name"] == "blank"
+
 
 class TestMediaTypes:
     @pytest.mark.parametrize("kind", ["text/plain", "application/xml", "application/json; charset=utf-16", "", "x"])
@@ -335,6 +372,11 @@ class TestTokens:
         # An access token put into the cookie as it is, not sealed.
         answer = visitor.ask("GET", "/v1/me", cookie=f"session={carol.session['access_token']}")
         problem(answer, 401, "invalid_cookie")
+
+    def test_an_old_cookie_hides_nothing_from_a_visitor(self, carol: Person, visitor: Visitor) -> None:
+        path = f"/v1/users/{carol.username}"
+        assert visitor.ask("GET", path, cookie="session=none").json()["viewer"] is None
+        assert visitor.ask("GET", "/v1/me", cookie="session=none").status_code == 401
 
 
 class TestSignup:
