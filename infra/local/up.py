@@ -17,10 +17,12 @@ from infra.local.stack import ROOT
 from infra.local.storage_signer import make_signer
 from infra.local.supervisor import STOP_SIGNALS, Broken, Supervisor
 from infra.local.watch import watch
+from shared.kernel import config
 
 TEMPORARY = "i9lyfe-"
 SHOWN = ("api", "live", "console")
-USER_FAULTS = (leftovers.AlreadyRunning, ports.PortTaken, plan.UnknownPart, stores.NoServer, Broken, PermissionError)
+USER_FAULTS = (leftovers.AlreadyRunning, ports.PortTaken, plan.UnknownPart, stores.NoServer, Broken)
+USER_FAULTS += (config.ConfigError, PermissionError)
 
 
 def up(arguments: list[str]) -> int:
@@ -84,6 +86,7 @@ def _locked(data: Path, options: argparse.Namespace) -> int:
             ports.check(service.name, service.ports)
         env = {name: value for name, value in os.environ.items() if name not in plan.DROPPED}
         env |= {"PYTHONUNBUFFERED": "1"} | planned.env
+        config.read(env)  # before anything is started in vain
         screen = Screen([service.name for service in planned.services])
         try:
             return asyncio.run(_run(planned, env, data, screen))

@@ -252,6 +252,14 @@ def test_an_unknown_part_is_refused_with_the_names_that_there_are(tmp_path: Path
     run.said("no part is called mongo")
 
 
+def test_a_wrong_setting_stops_the_start_with_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("RATE_LIMIT_SCALE", "abc")
+    run = Run(["--data", str(tmp_path)])
+    assert run.process.wait(30) == 1
+    run.stop()
+    assert run.output == "./dev up: RATE_LIMIT_SCALE: must be a whole number from 1 to 1000000\n"
+
+
 def test_reset_deletes_a_stopped_stack_and_refuses_a_running_one(tmp_path: Path):
     reset = [sys.executable, "-m", "infra.local.cli", "reset", "--data", str(tmp_path / "data")]
 
