@@ -2,7 +2,8 @@
 
 import argparse
 import os
-from collections import defaultdict
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +22,7 @@ from tests.client import Person, Visitor, sign_in, sign_up
 
 T = TypeVar("T")
 THREADS = 8
+MOST_USERS = 9999
 COLUMNS = (
     TextColumn("{task.description:<9}"),
     BarColumn(40),
@@ -30,36 +32,43 @@ COLUMNS = (
 
 
 def main(arguments: list[str]) -> int:
-    """Seed the stack; 1 if none runs."""
+    """Seed the stack. Returns 1 if none answers, or it could not be done; 130 after Ctrl-C."""
     options = _options(arguments)
-    console = Console(highlight=False)
     try:
         stack = stacks.load(options.data)
         Visitor(stack.api).get("/healthz")
-    except (StackFailed, httpx.HTTPError) as fault:
-        console.print(f"./dev seed: no stack answers ({fault}); start one with ./dev up", style="red")
-        return 1
+    except StackFailed as fault:
+        return _fail(str(fault))
+    except httpx.HTTPError as fault:
+        return _fail(f"the API of the stack on {options.data} does not answer ({fault}); start one with ./dev up")
+    console = Console(highlight=False)
     world = build(options.users, options.seed)
-    with Progress(*COLUMNS, console=console) as progress:
-        _Seeding(stack, world, progress).run()
+    try:
+        with Progress(*COLUMNS, console=console) as progress:
+            _Seeding(stack, world, progress).run()
+    except KeyboardInterrupt:
+        return _fail("stopped; run it again for the rest", 130)
+    except (AssertionError, httpx.HTTPError) as fault:
+        return _fail(f"{fault}; once that is mended, run it again for the rest")
     _show(world, console)
     return 0
 
 
+def _fail(reason: str, code: int = 1) -> int:
+    print(f"./dev seed: {reason}", file=sys.stderr)
+    return code
+
+
 def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="./dev seed", description="Fill a running stack with a world.")
-    parser.add_argument("--users", type=_count, default=200, metavar="N", help="how many accounts (200)")
+    parser.add_argument("--users", type=int, default=200, metavar="N", help="how many accounts (200)")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="another number is another world (1)")
     place = os.environ.get("STACK", stacks.ROOT / ".local")
     parser.add_argument("--data", type=Path, default=place, metavar="DIR", help="the stack's data folder (.local)")
-    return parser.parse_args(arguments)
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= 9999:
-        raise ValueError
-    return number
+    options = parser.parse_args(arguments)
+    if not 1 <= options.users <= MOST_USERS:
+        parser.exit(2, f"./dev seed: --users takes a number from 1 to {MOST_USERS:,}, not {options.users}\n")
+    return options
 
 
 class _Seeding:
@@ -70,15 +79,12 @@ class _Seeding:
         self.world = world
         self.progress = progress
         self.people: dict[str, Person] = {}
+        self.returned: set[str] = set()
 
     def run(self) -> None:
         self._each("accounts", self.world.residents, self._arrive)
         self._each("follows", self.world.follows, self._follow)
-        by_author: defaultdict[str, list[PlannedPost]] = defaultdict(list)
-        for post in self.world.posts:
-            by_author[post.author].append(post)
-        missing = [post for posts in by_author.values() for post in self._missing(posts)]
-        self._each("posts", missing, self._post)
+        self._each("posts", self._missing(), self._post)
         for person in self.people.values():
             person.close()
 
@@ -98,6 +104,7 @@ class _Seeding:
         visitor = Visitor(self.stack.api)
         if visitor.ask("GET", f"/v1/users/{one.username}").is_success:
             person = sign_in(self.stack, one.username, PASSWORD)
+            self.returned.add(one.username)
         else:
             person = sign_up(
                 self.stack, one.username, password=PASSWORD, name=one.name, bio=one.bio, birthday=one.birthday
@@ -109,9 +116,21 @@ class _Seeding:
         follower, followee = pair
         self.people[follower].follow(followee)
 
-    def _missing(self, posts: list[PlannedPost]) -> list[PlannedPost]:
-        """What an author has not posted yet, in an earlier run that was cut short."""
-        return posts[self.people[posts[0].author].get("/v1/me")["counts"]["posts"] :]
+    def _missing(self) -> list[PlannedPost]:
+        """What nobody has posted yet, in the world's order: an earlier run may have been cut short anywhere."""
+        there = Counter(
+            (name, post["type"], post["description"])
+            for name in self.returned
+            for post in self.people[name].items(f"/v1/users/{name}/posts")
+        )
+        missing: list[PlannedPost] = []
+        for post in self.world.posts:
+            key = (post.author, post.type, post.description)
+            if there[key]:
+                there[key] -= 1
+            else:
+                missing.append(post)
+        return missing
 
     def _post(self, planned: PlannedPost) -> None:
         author = self.people[planned.author]

@@ -10,6 +10,7 @@ from infra.seed.words import BIOS, EMOJI, HASHTAGS, NAMES, SENTENCES
 
 Kind = Literal["celebrity", "regular", "loner"]
 MONTHS = (3, 5, 8, 11)
+NUMBERS = range(100_000)
 PASSWORD = "a world of many voices"  # noqa: S105 - of a world of play
 
 
@@ -46,7 +47,9 @@ class World:
 def build(users: int, seed: int) -> World:
     """A world of so many users."""
     dice = random.Random(f"{seed}:{users}")
-    residents = [_resident(dice, number, users) for number in range(users)]
+    # Two worlds on one stack hardly share a name.
+    numbers = dice.sample(NUMBERS, users)
+    residents = [_resident(dice, place, number, users) for place, number in enumerate(numbers)]
     world = World(residents, _follows(dice, residents))
     for resident in residents:
         for _ in range(_post_count(dice, resident.kind)):
@@ -55,25 +58,26 @@ def build(users: int, seed: int) -> World:
     return world
 
 
-def _kind(number: int, users: int) -> Kind:
+def _kind(place: int, users: int) -> Kind:
     celebrities = max(1, users // 50)
-    if number < celebrities:
+    if place < celebrities:
         return "celebrity"
-    return "loner" if number >= users - users // 10 else "regular"
+    return "loner" if place >= users - users // 10 else "regular"
 
 
-def _resident(dice: random.Random, number: int, users: int) -> Resident:
-    language = list(NAMES)[number % len(NAMES)]
+def _resident(dice: random.Random, place: int, number: int, users: int) -> Resident:
+    language = list(NAMES)[place % len(NAMES)]
     stem, name = dice.choice(NAMES[language])
     latin = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()
     birthday = f"{dice.randint(1950, 2008)}-{dice.choice(MONTHS):02}-{dice.randint(1, 28):02}"
-    return Resident(f"{latin}.{number:04}", name, dice.choice(BIOS), birthday, _kind(number, users))
+    return Resident(f"{latin}.{number:05}", name, dice.choice(BIOS), birthday, _kind(place, users))
 
 
 def _follows(dice: random.Random, residents: list[Resident]) -> list[tuple[str, str]]:
     """Nearly all follow most celebrities; regulars follow those near them and some at random; loners hardly any."""
     celebrities = [one.username for one in residents if one.kind == "celebrity"]
     others = [one.username for one in residents if one.kind == "regular"]
+    few = max(1, len(others) // 5)  # also in a small world a celebrity stands out
     found: set[tuple[str, str]] = set()
     for place, resident in enumerate(residents):
         chosen: list[str] = []
@@ -82,8 +86,8 @@ def _follows(dice: random.Random, residents: list[Resident]) -> list[tuple[str, 
         else:
             chosen += [name for name in celebrities if dice.random() < 0.8]
         if resident.kind == "regular" and others:
-            chosen += [others[(place + step) % len(others)] for step in range(1, 6)]
-            chosen += dice.sample(others, min(len(others), dice.randint(2, 14)))
+            chosen += [others[(place + step) % len(others)] for step in range(1, min(few, 5) + 1)]
+            chosen += dice.sample(others, min(few, dice.randint(2, 14)))
         found |= {(resident.username, name) for name in chosen if name != resident.username}
     return sorted(found)
 
