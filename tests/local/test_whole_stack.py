@@ -18,6 +18,8 @@ PARTS = ("postgres", "valkey", "graph", "pubsub", "storage", "console", "api", "
 
 @pytest.mark.timeout(300)
 def test_all_of_it_is_ready_and_comes_back_whatever_is_killed():
+    # Before, since what is done here makes a load of its own.
+    load = os.getloadavg()[0]
     began = time.monotonic()
     run = Run(["--ephemeral"])
     try:
@@ -45,8 +47,8 @@ def test_all_of_it_is_ready_and_comes_back_whatever_is_killed():
     assert code == 0
     assert [process for process in psutil.process_iter() if leftovers.is_of(process, stack.data)] == []
     assert all(ports.is_free(address.port) for address in listening)
-    print(json.dumps({"ready_seconds": round(took, 1), "processors": os.cpu_count()}))
-    assert took < READY_SECONDS or os.getloadavg()[0] > (os.cpu_count() or 1) * 2, "a machine at rest is ready sooner"
+    print(json.dumps({"ready_seconds": round(took, 1), "processors": os.cpu_count(), "load": round(load, 1)}))
+    assert took < READY_SECONDS or load > (os.cpu_count() or 1) * 2, f"{took:.1f} s at a load of {load:.1f}"
 
 
 def test_every_part_can_be_asked_for_alone_and_brings_what_it_needs(tmp_path):
