@@ -6,6 +6,7 @@ from typing import Any
 
 METHODS = ("get", "put", "post", "patch", "delete")
 REFERENCE = "#/components/schemas/"
+SHARED = "#/components/responses/"
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,12 @@ class Docs:
 def view(document: dict[str, Any]) -> Docs:
     """The page's content. What the document lacks stays empty."""
     groups: dict[str, list[Operation]] = {}
+    shared = document.get("components", {}).get("responses", {})
     for path, item in document.get("paths", {}).items():
         for method in METHODS:
             if method in item:
                 tags = item[method].get("tags") or ["endpoints"]
-                groups.setdefault(tags[0], []).append(_operation(method, path, item[method]))
+                groups.setdefault(tags[0], []).append(_operation(method, path, item[method], shared))
     schemas = document.get("components", {}).get("schemas", {})
     info = document.get("info", {})
     return Docs(
@@ -63,13 +65,18 @@ def view(document: dict[str, Any]) -> Docs:
     )
 
 
-def _operation(method: str, path: str, operation: dict[str, Any]) -> Operation:
+def _operation(method: str, path: str, operation: dict[str, Any], shared: dict[str, Any]) -> Operation:
+    answers = {
+        status: shared.get(answer["$ref"].removeprefix(SHARED), {}) if "$ref" in answer else answer
+        for status, answer in operation.get("responses", {}).items()
+    }
+    summary, description = operation.get("summary", ""), operation.get("description", "")
     return Operation(
         id=operation.get("operationId", ""),
         method=method.upper(),
         path=path,
-        summary=operation.get("summary", ""),
-        description=operation.get("description", ""),
+        summary=summary,
+        description=description.removeprefix(summary).strip(),
         parameters=[
             _field(p.get("name", ""), p.get("schema", {}), p.get("required", False), p.get("description", ""))
             for p in operation.get("parameters", [])
@@ -77,7 +84,7 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> Operation:
         body=_content("body", operation.get("requestBody", {})),
         answers=[
             _content(status, answer) or Field(status, "", "", False, answer.get("description", ""))
-            for status, answer in operation.get("responses", {}).items()
+            for status, answer in answers.items()
         ],
     )
 

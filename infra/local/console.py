@@ -3,9 +3,9 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
-import time
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ import httpx
 import uvicorn
 from aiosmtpd.smtp import SMTP
 from jinja2 import Environment, FileSystemLoader, select_autoescape
+from markupsafe import Markup, escape
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -26,6 +27,7 @@ from starlette.routing import Route
 from infra.local import api_docs
 from infra.local.mailbox import MAIL_BYTES, Catcher, Mailbox
 from infra.local.ports import LOOPBACK
+from infra.local.stack import ROOT
 
 ASK_SECONDS = 5.0
 # No script runs here, and nothing is loaded from elsewhere: mails are shown as they came.
@@ -45,7 +47,12 @@ def _moment(at: object) -> str:
     return datetime.fromtimestamp(at / 1000, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-PAGES.filters["moment"] = _moment
+def _code(text: str) -> Markup:
+    """A docstring's text, its `names` set as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
+PAGES.filters |= {"moment": _moment, "code": _code}
 
 
 class Console:
@@ -69,6 +76,8 @@ class Console:
             Route("/events.json", self.events_json),
             Route("/dead-letters", self.dead_letters),
             Route("/dead-letters.json", self.dead_letters_json),
+            Route("/functions", self.functions),
+            Route("/functions.json", self.functions_json),
             Route("/docs", self.docs),
         ]
 
@@ -80,7 +89,7 @@ class Console:
         """Where each part of the stack answers."""
         stack = json.loads((self._data / "stack.json").read_text())
         pids = stack.pop("pids")
-        return _page("home.html", "The stack", request, addresses=stack, pids=pids)
+        return _page("home.html", "The stack", request, addresses=stack, pids=pids, logs=self._data / "logs")
 
     async def inbox(self, request: Request) -> Response:
         """The mails, readable."""
@@ -93,7 +102,8 @@ class Console:
 
     async def events(self, request: Request) -> Response:
         """What went through Pub/Sub, readable."""
-        return _page("rows.html", "Events", request, rows=await self._from_broker("/events.json", request))
+        found = await self._from_broker("/events.json", request)
+        return _page("events.html", "Events", request, items=found["items"], type=request.query_params.get("type", ""))
 
     async def events_json(self, request: Request) -> Response:
         """What went through Pub/Sub."""
@@ -101,11 +111,20 @@ class Console:
 
     async def dead_letters(self, request: Request) -> Response:
         """What was given up, readable."""
-        return _page("rows.html", "Dead letters", request, rows=await self._from_broker("/dead-letters.json", request))
+        found = await self._from_broker("/dead-letters.json", request)
+        return _page("dead_letters.html", "Dead letters", request, items=found["items"])
 
     async def dead_letters_json(self, request: Request) -> Response:
         """What was given up."""
         return JSONResponse(await self._from_broker("/dead-letters.json", request))
+
+    async def functions(self, request: Request) -> Response:
+        """The function targets, readable."""
+        return _page("functions.html", "Functions", request, rows=await _targets())
+
+    async def functions_json(self, request: Request) -> Response:
+        """The function targets."""
+        return JSONResponse({"items": await _targets()})
 
     async def docs(self, request: Request) -> Response:
         """The API's documentation, from its own OpenAPI document."""
@@ -124,14 +143,27 @@ class Console:
             raise HTTPException(503, f"{whom} does not answer: {error}") from None
 
 
+async def _targets() -> Any:
+    """What `./dev targets` lists, by a process of its own: this one would never see an edit."""
+    command = (sys.executable, "-m", "infra.targets", "--json")
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=pipe, stderr=pipe)
+    listed, complaints = await process.communicate()
+    if process.returncode:
+        reason = complaints.decode(errors="replace").strip().rpartition("\n")[2]
+        raise HTTPException(503, f"the functions can't be loaded: {reason}")
+    return json.loads(listed)
+
+
 def _page(template: str, title: str, request: Request, status: int = 200, **values: Any) -> Response:
-    began = time.time_ns() // 1_000_000
-    page = PAGES.get_template(template).render(title=title, path=request.url.path, now=began, **values)
+    page = PAGES.get_template(template).render(title=title, path=request.url.path, status=status, **values)
     return HTMLResponse(page, status, headers={"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff"})
 
 
 async def _fault(request: Request, fault: Exception) -> Response:
     status, detail = (fault.status_code, fault.detail) if isinstance(fault, HTTPException) else (500, repr(fault))
+    if status == 404:
+        detail = f"There is no page {request.url.path}."
     if request.url.path.endswith(".json"):
         problem = {"type": "about:blank", "title": "The console can't answer", "status": status, "detail": detail}
         return JSONResponse(problem, status, media_type="application/problem+json")

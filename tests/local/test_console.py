@@ -1,5 +1,7 @@
 """The console: what is mailed is kept and shown, and nothing that it shows can act."""
 
+import json
+import re
 import smtplib
 import socket
 from collections.abc import Iterator
@@ -9,7 +11,8 @@ import httpx
 import psutil
 import pytest
 
-from infra.local import api_docs
+from infra import targets
+from infra.local import api_docs, console
 from infra.local.stack import Stack, ephemeral
 
 
@@ -92,11 +95,48 @@ def test_a_broker_that_is_down_is_a_problem_and_no_crash(stack: Stack):
     assert httpx.get(f"{stack.console}/").is_success
 
 
+def test_a_path_that_is_no_page_is_said_to_be_none(stack: Stack):
+    page = httpx.get(f"{stack.console}/<b>nowhere</b>")
+    assert page.status_code == 404
+    assert "There is no page /&lt;b&gt;nowhere&lt;/b&gt;." in page.text
+
+
+@pytest.mark.parametrize("path", ["/", "/inbox", "/functions"])
+def test_the_navigation_marks_the_page_that_is_shown(stack: Stack, path: str):
+    page = httpx.get(f"{stack.console}{path}", timeout=30)
+    assert re.findall(r'<a href="([^"]+)" aria-current="page">', page.text) == [path]
+
+
+def test_an_empty_inbox_says_how_a_mail_comes_about(stack: Stack):
+    page = httpx.get(f"{stack.console}/inbox", params={"to": "nobody@example.org"})
+    assert "No mail to nobody@example.org yet." in page.text
+    assert "POST /v1/signup" in page.text
+
+
+def test_the_functions_are_those_that_the_code_declares(stack: Stack):
+    items = httpx.get(f"{stack.console}/functions.json", timeout=30).json()["items"]
+    targets.load()
+    assert items == json.loads(json.dumps(list(targets.rows())))
+    page = httpx.get(f"{stack.console}/functions", timeout=30).text
+    assert '<a href="/docs#login">login</a>' in page
+    assert '<a href="/events?type=post_created">post_created</a>' in page
+
+
+def test_what_failed_stands_out_with_its_reason():
+    event = {"id": "1", "type": "post_created", "function": "fan_out_post", "attempts": 3, "ms": 1.0, "at": 0}
+    outcomes = [("delivered", ""), ("retrying", "500 <b>"), ("dead", "404")]
+    items = [event | {"outcome": outcome, "reason": reason} for outcome, reason in outcomes]
+    page = console.PAGES.get_template("events.html").render(title="Events", path="/events", items=items)
+    assert '<span class="good">delivered</span>' in page
+    assert '<span class="warn">retrying: 500 &lt;b&gt;</span>' in page
+    assert '<span class="bad">dead: 404</span>' in page
+
+
 def test_mails_outlive_the_console(stack: Stack):
     send(stack, "kept@example.org", "kept", "kept")
-    console = psutil.Process(stack.pids["console"])
-    console.kill()
-    console.wait()
+    process = psutil.Process(stack.pids["console"])
+    process.kill()
+    process.wait()
     host, _, port = stack.smtp.partition(":")
     for _ in range(200):
         try:
@@ -116,13 +156,17 @@ def test_the_docs_show_operations_and_models_by_what_the_document_says():
                     "operationId": "get_post",
                     "tags": ["posts"],
                     "parameters": [{"name": "post_id", "in": "path", "required": True, "schema": {"type": "string"}}],
+                    "summary": "A post.",
+                    "description": "A post. Or `gone`.",
                     "responses": {
-                        "200": {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Post"}}}}
+                        "200": {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Post"}}}},
+                        "404": {"$ref": "#/components/responses/404"},
                     },
                 }
             }
         },
         "components": {
+            "responses": {"404": {"description": "Gone."}},
             "schemas": {
                 "Post": {
                     "required": ["id"],
@@ -131,13 +175,14 @@ def test_the_docs_show_operations_and_models_by_what_the_document_says():
                         "tags": {"type": "array", "items": {"type": "string"}},
                     },
                 }
-            }
+            },
         },
     }
     docs = api_docs.view(document)
     [operation] = docs.groups["posts"]
     assert (operation.id, operation.method, operation.path) == ("get_post", "GET", "/v1/posts/{post_id}")
-    assert [(answer.name, answer.model) for answer in operation.answers] == [("200", "Post")]
+    assert operation.description == "Or `gone`."
+    assert [(a.name, a.model, a.description) for a in operation.answers] == [("200", "Post", ""), ("404", "", "Gone.")]
     assert [(f.name, f.type, f.required) for f in docs.models["Post"]] == [
         ("id", "string (at most 13)", True),
         ("tags", "[string]", False),
