@@ -18,7 +18,7 @@ ENDPOINT_TARGETS = {
 }
 EVENT_TARGETS = {
     "functions.background.projections": "project_users project_relationships project_posts",
-    "functions.background.feeds": "fan_out_post fan_out_chunk backfill_feed",
+    "functions.background.feeds": "fan_out_post fan_out_chunk drop_feed",
     "functions.background.notifications": "notify_of_follow notify_of_post",
     "functions.background.live": "push_notification",
     "functions.background.graph": "project_to_graph",

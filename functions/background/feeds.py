@@ -1,4 +1,4 @@
-"""Feeds: fan-out, and what a follow brings in or takes out."""
+"""Feeds: fan-out, and what a follow changes."""
 
 from shared.feed import actions
 from shared.feed.model import FeedChunk
@@ -20,6 +20,6 @@ def fan_out_chunk(event: FeedChunk) -> None:
 
 
 @on(FollowChanged)
-def backfill_feed(event: FollowChanged) -> None:
-    """Bring an author's posts into a follower's feed, or out of it."""
-    actions.reconcile(event.follower_id, event.followee_id)
+def drop_feed(event: FollowChanged) -> None:
+    """Have a follower's feed built anew: whom they follow has changed."""
+    actions.follow_changed(event)

@@ -7,12 +7,11 @@ from shared.kernel import cache, db, events, ids
 from shared.live import publish
 from shared.posts import reads as posts
 from shared.profiles import reads as profiles
+from shared.profiles.model import FollowChanged
 from shared.visibility import reads as visibility
 from shared.visibility.model import may_notify, shows_in_feed
 
 CHUNK: Final = 500
-# Of an author newly followed, so many posts come into the feed.
-BACKFILL: Final = 200
 
 
 def start(post_id: int, author_id: int, *, deleted: bool) -> None:
@@ -37,7 +36,7 @@ def fan_out(chunk: FeedChunk) -> None:
     entry = [entry_of(chunk.post_id, chunk.author_id)]
     everyone = list(relations)
     if found is None:
-        cache.run_sync(*[FEEDS.remove(user_id, entry) for user_id in everyone])
+        cache.run_sync(FEEDS.remove_from_all(everyone, entry))
     else:
         everyone = [user_id for user_id, relation in relations.items() if shows_in_feed(relation, own=False)]
         cache.run_sync(FEEDS.add_to_all(everyone, entry))
@@ -54,13 +53,6 @@ def _live_event(chunk: FeedChunk, found: tuple[bytes, int] | None) -> tuple[str,
     return ("", b"") if found is None else ("feed.post_created", found[0])
 
 
-def reconcile(follower_id: int, author_id: int) -> None:
-    """Bring an author's posts into a follower's feed, or out of it, whichever the follow is by now."""
-    relation = visibility.between(follower_id, [author_id])[author_id]
-    entries = [entry_of(post_id, author_id) for post_id in posts.newest_of(author_id, FEEDS.keep)]
-    if not entries:
-        return
-    if shows_in_feed(relation, own=False):
-        cache.run_sync(FEEDS.add(follower_id, entries[:BACKFILL]))
-    else:
-        cache.run_sync(FEEDS.remove(follower_id, entries))
+def follow_changed(event: FollowChanged) -> None:
+    """Drop the follower's feed, where the request that followed, or stopped, could not: the next read builds it."""
+    cache.run_sync(FEEDS.drop(event.follower_id, event.followee_id, event.version))

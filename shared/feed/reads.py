@@ -62,9 +62,9 @@ async def _entries(user_id: int, before: int | None, count: int) -> list[str]:
 
 async def build(user_id: int) -> None:
     """Build a user's feed in Redis from Postgres."""
-    await cache.run(FEEDS.begin_building(user_id))
+    (mark,) = await cache.run(FEEDS.begin_building(user_id))
     newest = await db.in_thread(_entries_in_postgres, user_id, ids.MAX, FEEDS.keep)
-    await cache.run(*FEEDS.fill(user_id, newest))
+    await cache.run(FEEDS.fill(user_id, mark, newest))
 
 
 def _entries_in_postgres(user_id: int, before: int, count: int) -> list[str]:

@@ -142,19 +142,14 @@ async def _ids_of(user_id: int, before: int | None, count: int) -> list[int]:
 async def build(user_id: int) -> None:
     """Fill a user's list in Redis from Postgres."""
     timeline = projection.OF_AUTHOR
-    await cache.run(timeline.begin_building(user_id))
+    (mark,) = await cache.run(timeline.begin_building(user_id))
     newest = await db.in_thread(_ids_in_postgres, user_id, _ANYWHERE, timeline.keep)
-    await cache.run(*timeline.fill(user_id, [ids.encode(post_id) for post_id in newest]))
+    await cache.run(timeline.fill(user_id, mark, [ids.encode(post_id) for post_id in newest]))
 
 
 def _ids_in_postgres(user_id: int, before: int, count: int) -> list[int]:
     with db.connection() as conn:
         return [row.id for row in store.OF_AUTHOR.all(conn, author_id=user_id, before=before, limit=count)]
-
-
-def newest_of(user_id: int, limit: int) -> list[int]:
-    """The ids of a user's newest posts, of Postgres."""
-    return _ids_in_postgres(user_id, _ANYWHERE, limit)
 
 
 def snapshot(post_id: int) -> tuple[bytes, int] | None:

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from shared.feed.model import FEEDS
 from shared.kernel import clock, db, events, ids, log
 from shared.kernel.endpoint import Caller, Username
 from shared.kernel.problems import Invalid, NotFound
@@ -35,7 +36,9 @@ def _change(caller: Caller, username: str, statement: db.Statement[store.FollowR
             raise _refusal(conn, caller, username)
     flags = visibility.flags(following=row.following, blocking=False, muting=row.muting)
     events.after_commit(
-        *visibility.changed(caller.user_id, row.followee_id, flags, row.version), *projection.rows(row.users)
+        *visibility.changed(caller.user_id, row.followee_id, flags, row.version),
+        *projection.rows(row.users),
+        FEEDS.drop(caller.user_id, row.followee_id, row.version),
     )
     return _fresh_profile(row)
 

@@ -45,6 +45,19 @@ def test_what_is_written_is_read_at_once(alice: Person, bob: Person) -> None:
     assert alice.get(f"/v1/users/{bob.username}")["counts"]["followers"] == 0
 
 
+@pytest.mark.usefixtures("standing_still")
+def test_whom_one_follows_is_in_the_feed_at_once(alice: Person, bob: Person) -> None:
+    post = bob.post_photo("Older than the follow")
+    own = alice.post_photo("My own")
+    assert alice.get("/v1/feed")["items"] == [own]
+    alice.follow(bob.username)
+    assert alice.get("/v1/feed")["items"] == [own, post]
+    alice.delete(f"/v1/users/{bob.username}/follow")
+    assert alice.get("/v1/feed")["items"] == [own]
+    alice.follow(bob.username)
+    assert alice.get("/v1/feed")["items"] == [own, post]
+
+
 def test_what_stood_still_goes_on(alice: Person, bob: Person, stack: Stack) -> None:
     stopped = processes(stack, "background")
     for process in stopped:

@@ -19,7 +19,7 @@ from shared.profiles.store import IdRow
 from tests.client import Person, sign_up, wait_until
 
 # Redelivered here; mail, media and chunks under way have tests of their own.
-HEARD = ["project_users", "project_relationships", "project_posts", "fan_out_post", "backfill_feed"]
+HEARD = ["project_users", "project_relationships", "project_posts", "fan_out_post", "drop_feed"]
 HEARD += ["notify_of_follow", "notify_of_post", "push_notification", "project_to_graph"]
 
 Act = tuple[str, int, int]
