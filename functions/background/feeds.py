@@ -9,8 +9,8 @@ from shared.profiles.model import FollowChanged
 
 @on(PostCreated, PostDeleted)
 def fan_out_post(event: PostCreated | PostDeleted) -> None:
-    """Begin to tell an author's followers of a post."""
-    actions.start(event.post_id, event.author_id, deleted=isinstance(event, PostDeleted))
+    """Tell an author's first followers of a post: few have more, who are told by chunks that are events."""
+    actions.fan_out(FeedChunk(event.post_id, event.author_id, after=0, deleted=isinstance(event, PostDeleted)))
 
 
 @on(FeedChunk)

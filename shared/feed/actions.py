@@ -2,8 +2,9 @@
 
 from typing import Final
 
+from shared.feed import store
 from shared.feed.model import FEEDS, FeedChunk, entry_of
-from shared.kernel import cache, db, events, ids
+from shared.kernel import cache, clock, db, events, ids
 from shared.live import publish
 from shared.posts import reads as posts
 from shared.profiles import reads as profiles
@@ -14,24 +15,20 @@ from shared.visibility.model import may_notify, shows_in_feed
 CHUNK: Final = 500
 
 
-def start(post_id: int, author_id: int, *, deleted: bool) -> None:
-    """Begin to tell an author's followers of a post."""
-    with db.transaction() as conn:
-        events.emit(conn, FeedChunk(post_id, author_id, 0, deleted))
-
-
 def fan_out(chunk: FeedChunk) -> None:
-    """Tell one chunk of followers, and leave the rest to the next.
+    """Tell one chunk of followers, and then leave the rest to the next.
 
     What is told is what the post is by now: a chunk that comes late, or again, brings no deleted post back.
     """
     followers = profiles.followers_after(chunk.author_id, chunk.after, CHUNK)
+    if followers:
+        _tell(chunk, [user_id for user_id, _ in followers])
     if len(followers) == CHUNK:
-        with db.transaction() as conn:
-            events.emit(conn, FeedChunk(chunk.post_id, chunk.author_id, followers[-1][1], chunk.deleted))
-    if not followers:
-        return
-    relations = visibility.towards(chunk.author_id, [user_id for user_id, _ in followers])
+        _go_on(chunk, followers[-1][1])
+
+
+def _tell(chunk: FeedChunk, followers: list[int]) -> None:
+    relations = visibility.towards(chunk.author_id, followers)
     found = posts.snapshot(chunk.post_id)
     entry = [entry_of(chunk.post_id, chunk.author_id)]
     everyone = list(relations)
@@ -45,6 +42,16 @@ def fan_out(chunk: FeedChunk) -> None:
         # One delivery a chunk, however often it comes.
         once = f"{name}:{ids.encode(chunk.post_id)}:{chunk.after}"
         publish.deliver([user_id for user_id in everyone if may_notify(relations[user_id])], name, data, once=once)
+
+
+def _go_on(chunk: FeedChunk, after: int) -> None:
+    # Once a chunk, however often it comes: else each repeat would start a train of copies. By this chunk and not by
+    # the next: where that begins differs once somebody has stopped following.
+    effect = f"feed:{ids.encode(chunk.post_id)}:{chunk.after}:{chunk.deleted}"
+    with db.transaction() as conn:
+        if store.MARK.run(conn, effect=effect, now=clock.now_ms()):
+            events.emit(conn, FeedChunk(chunk.post_id, chunk.author_id, after, chunk.deleted))
+    events.after_commit()
 
 
 def _live_event(chunk: FeedChunk, found: tuple[bytes, int] | None) -> tuple[str, bytes]:

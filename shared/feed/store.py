@@ -23,3 +23,5 @@ OF_USER = db.Statement(
         ORDER BY p.id DESC LIMIT :limit""",
     EntryRow,
 )
+# Touches a row only for the first who marks the effect.
+MARK = db.Statement("INSERT INTO effects_done (effect, done_at) VALUES (:effect, :now) ON CONFLICT DO NOTHING")

@@ -1,0 +1,122 @@
+"""Fan-out in chunks: each follower hears once, however often a chunk comes, and a chunk goes on to one next."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from infra.local.stack import Stack
+from shared.feed import actions
+from shared.feed.model import FeedChunk
+from shared.kernel import cache, db, events, ids
+from shared.profiles import reads as profiles
+from tests.client import Person, processes
+
+
+class PayloadRow(msgspec.Struct, frozen=True):
+    payload: bytes
+
+
+TAKE = db.Statement("DELETE FROM outbox WHERE topic = 'feed_chunk' RETURNING payload", PayloadRow)
+FOLLOWERS = 5
+
+
+@pytest.fixture
+def crowd(stack: Stack, person: Callable[[], Person], monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Person]]:
+    """An author and five followers with feeds in Redis; the relay stands still, so that chunks are the test's."""
+    author, *followers = people = [person() for _ in range(FOLLOWERS + 1)]
+    for follower in followers:
+        follower.follow(author.username)
+        assert feed_of(follower) == []
+    monkeypatch.setattr(actions, "CHUNK", 2)
+    stopped = processes(stack, "relay")
+    for process in stopped:
+        process.suspend()
+    yield people
+    for process in stopped:
+        process.resume()
+
+
+def feed_of(person: Person) -> list[str]:
+    return [post["id"] for post in person.items("/v1/feed")]
+
+
+def first_chunk(author: Person, post: dict[str, Any], *, deleted: bool = False) -> FeedChunk:
+    author_id = profiles.named([author.username])[author.username]
+    return FeedChunk(ids.decode(post["id"]), author_id, 0, deleted)
+
+
+def emitted() -> list[FeedChunk]:
+    """The chunks in the outbox, taken out as the relay would."""
+    with db.connection() as conn:
+        return [msgspec.json.decode(row.payload, type=FeedChunk) for row in TAKE.all(conn)]
+
+
+def run_all(chunk: FeedChunk, times: int) -> int:
+    """Fan out, each chunk so many times; how many chunks there were."""
+    under_way, count = [chunk], 0
+    while under_way:
+        count += len(under_way)
+        for one in under_way:
+            for _ in range(times):
+                actions.fan_out(one)
+        under_way = emitted()
+    return count
+
+
+def test_chunks_that_come_again_and_again_stay_as_many(crowd: list[Person]) -> None:
+    author, *followers = crowd
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(follower.live()) for follower in followers]
+        post = author.post_photo("To all")
+        assert run_all(first_chunk(author, post), times=3) == 3
+        assert [feed_of(follower) for follower in followers] == [[post["id"]]] * FOLLOWERS
+        for socket in sockets:
+            assert [event["data"]["id"] for event in socket.drain()] == [post["id"]]
+        author.delete(f"/v1/posts/{post['id']}")
+        assert run_all(first_chunk(author, post, deleted=True), times=2) == 3
+        assert [feed_of(follower) for follower in followers] == [[]] * FOLLOWERS
+        for socket in sockets:
+            assert [event["event"] for event in socket.drain()] == ["feed.post_created", "feed.post_deleted"]
+
+
+def test_a_chunk_that_fails_goes_nowhere(crowd: list[Person], monkeypatch: pytest.MonkeyPatch) -> None:
+    author = crowd[0]
+    chunk = first_chunk(author, author.post_photo("Not yet"))
+
+    def unavailable(*_: Any, **__: Any) -> None:
+        raise cache.CacheUnavailable
+
+    with monkeypatch.context() as broken:
+        broken.setattr(cache, "run_sync", unavailable)
+        for _ in range(3):
+            with pytest.raises(cache.CacheUnavailable):
+                actions.fan_out(chunk)
+    assert emitted() == []
+    assert run_all(chunk, times=1) == 3
+
+
+def test_a_chunk_goes_on_once_though_its_followers_change(crowd: list[Person]) -> None:
+    author, first, *others = crowd
+    post = author.post_photo("To who is there")
+    chunk = first_chunk(author, post)
+    actions.fan_out(chunk)
+    (following,) = emitted()
+    first.delete(f"/v1/users/{author.username}/follow")
+    actions.fan_out(chunk)
+    assert emitted() == []
+    run_all(following, times=1)
+    assert [feed_of(follower) for follower in others] == [[post["id"]]] * len(others)
+
+
+def test_the_relay_is_woken_for_the_next_chunk(crowd: list[Person]) -> None:
+    author = crowd[0]
+    chunk = first_chunk(author, author.post_photo("At once"))
+    with cache.redis().pubsub(ignore_subscribe_messages=True) as nudges:  # pyright: ignore[reportUnknownMemberType]
+        nudges.subscribe(events.NUDGE_CHANNEL)  # pyright: ignore[reportUnknownMemberType]
+        nudges.get_message(timeout=5)
+        actions.fan_out(chunk)
+        assert nudges.get_message(timeout=5) is not None
+    run_all(chunk, times=1)
