@@ -1,5 +1,7 @@
 """What changes who follows whom."""
 
+from typing import Any
+
 import msgspec
 
 from shared.feed.model import FEEDS
@@ -23,15 +25,13 @@ def unfollow(caller: Caller, username: Username) -> Profile:
 
 
 def _change(caller: Caller, username: str, statement: db.Statement[store.FollowRow], **more: int) -> Profile:
+    params: dict[str, Any] = {"user_id": caller.user_id, "username": username, "now": clock.now_ms(), **more}
+    params["trace"] = log.trace_id.get() or None
     with db.connection() as conn:
-        row = statement.maybe(
-            conn,
-            user_id=caller.user_id,
-            username=username,
-            trace=log.trace_id.get() or None,
-            now=clock.now_ms(),
-            **more,
-        )
+        row = statement.maybe(conn, **params)
+        if row is not None and row.visible and not row.changed:
+            # It was so already, or another request made it so while this one waited: what there is now, is asked anew.
+            row = statement.maybe(conn, **params)
         if row is None or not row.visible:
             raise _refusal(conn, caller, username)
     flags = visibility.flags(following=row.following, blocking=False, muting=row.muting)

@@ -53,10 +53,11 @@ class FollowStateRow(msgspec.Struct, frozen=True):
 
 
 class FollowRow(msgspec.Struct, frozen=True):
-    """A relationship after a change of it, and both users."""
+    """A relationship after a change of it, and both users. `changed`: whether there was anything to change."""
 
     followee_id: int
     visible: bool
+    changed: bool
     following: bool
     followed_by: bool
     muting: bool
@@ -90,7 +91,8 @@ FOLLOWERS_AFTER = db.Statement(
 # One statement, one round trip: the row, both counts, the events, and all that the answer shows. Both users are locked
 # in the order of their ids, so that two who follow each other at once don't deadlock; by advisory locks, since a row
 # locked first and updated then can deadlock with those that wait for it. Across a block, or with one who is gone,
-# nothing is changed.
+# nothing is changed. What it reads besides the rows that it changes may be from before it waited for the locks: who
+# finds nothing to change asks again.
 _CHANGE_FOLLOW = """
 WITH target AS MATERIALIZED (
   SELECT u.id, u.state = 'active' AND NOT EXISTS (
@@ -125,8 +127,7 @@ WITH target AS MATERIALIZED (
      AND id IN (SELECT :user_id UNION ALL SELECT id FROM target)
   UNION ALL SELECT {columns} FROM counts
 )
-SELECT target.id, target.visible,
-       CASE WHEN change.other_id IS NULL THEN r.follow_id ELSE change.follow_id END IS NOT NULL,
+SELECT target.id, target.visible, change.other_id IS NOT NULL, {following},
        EXISTS (SELECT FROM relationships f
                 WHERE f.user_id = target.id AND f.other_id = :user_id AND f.follow_id IS NOT NULL),
        r.muted_at IS NOT NULL, coalesce(change.version, r.version, 0),
@@ -138,6 +139,7 @@ FOLLOW = db.Statement(
         columns=_COLUMNS,
         qualified=_QUALIFIED,
         step="1",
+        following="true",
         change="""INSERT INTO relationships AS r (user_id, other_id, follow_id)
   SELECT :user_id, target.id, :follow_id FROM target, gate WHERE gate.open
   ON CONFLICT (user_id, other_id) DO UPDATE SET follow_id = excluded.follow_id, version = r.version + 1
@@ -150,6 +152,7 @@ UNFOLLOW = db.Statement(
         columns=_COLUMNS,
         qualified=_QUALIFIED,
         step="-1",
+        following="false",
         change="""UPDATE relationships r SET follow_id = NULL, version = r.version + 1 FROM target, gate
    WHERE r.user_id = :user_id AND r.other_id = target.id AND r.follow_id IS NOT NULL AND gate.open""",
     ),

@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.client import Person
+from tests.client import Person, decoded
 
 PEOPLE = 8
 THREADS = 16
@@ -34,3 +34,14 @@ def test_everyone_follows_one(person: Callable[[], Person]) -> None:
         answers = list(threads.map(lambda fan: fan.ask("PUT", f"/v1/users/{celebrity.username}/follow"), fans))
     assert [answer.status_code for answer in answers] == [200] * len(fans)
     assert celebrity.get("/v1/me")["counts"]["followers"] == len(fans)
+
+
+def test_a_tap_that_comes_twice_is_answered_as_one(alice: Person, bob: Person) -> None:
+    path = f"/v1/users/{bob.username}/follow"
+    with ThreadPoolExecutor(2) as threads:
+        for _ in range(15):
+            for method, following in (("PUT", True), ("DELETE", False)):
+                answers = [decoded(answer) for answer in threads.map(alice.ask, [method] * 2, [path] * 2)]
+                assert [answer["viewer"]["following"] for answer in answers] == [following] * 2
+                assert [answer["counts"]["followers"] for answer in answers] == [int(following)] * 2
+                assert alice.get(f"/v1/users/{bob.username}") == answers[0]
