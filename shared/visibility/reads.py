@@ -85,11 +85,20 @@ def current(user_id: int, other_id: int) -> list[cache.Command]:
 
 
 def changed(user_id: int, other_id: int, flags: bytes, version: int) -> list[cache.Command]:
-    """The commands that project the row of (user, other): into the user's map, and its block into the other's."""
-    return [
-        put_fields(_key(user_id), [(ids.encode(other_id), version, flags)]),
-        put_fields(_key(other_id), [("!" + ids.encode(user_id), version, b"b" if b"b" in flags else b"")]),
-    ]
+    """The commands that project the row of (user, other): into the user's map, and a block into the other's.
+
+    The other's map hears of blocks alone: each follower in it would make it grow without end. Who ends a block runs
+    `block_changed` as well.
+    """
+    commands = [put_fields(_key(user_id), [(ids.encode(other_id), version, flags)])]
+    if b"b" in flags:
+        commands.append(block_changed(user_id, other_id, version, blocking=True))
+    return commands
+
+
+def block_changed(user_id: int, other_id: int, version: int, *, blocking: bool) -> cache.Command:
+    """The command that tells the map of `other_id` that `user_id` blocks them, or does so no more."""
+    return put_fields(_key(other_id), [("!" + ids.encode(user_id), version, b"b" if blocking else b"")])
 
 
 def flags(*, following: bool, blocking: bool, muting: bool) -> bytes:
