@@ -4,7 +4,7 @@ from typing import Final
 
 from shared.feed import store
 from shared.feed.model import FEEDS, entry_of, parts_of
-from shared.kernel import cache, db, guard, ids
+from shared.kernel import cache, db, guard, ids, single_flight
 from shared.kernel.endpoint import Caller, Encoded
 from shared.kernel.pages import PageQuery, cursor
 from shared.posts import reads as posts
@@ -46,15 +46,16 @@ async def _visible(caller: Caller, entries: list[str]) -> list[tuple[int, bytes]
 
 
 async def _entries(user_id: int, before: int | None, count: int) -> list[str]:
+    asked = FEEDS.ask(user_id, before, count)
     try:
-        found = FEEDS.take(await guard.first(*FEEDS.ask(user_id, before, count)), count)
-        if found.complete and not found.exhausted:
-            return found.entries
-        if found.complete and before is None:
+        found = FEEDS.take(await guard.first(*asked), count)
+        if not found.complete:
+            await single_flight.shared(FEEDS.key(user_id), lambda: build(user_id))
+            # Of Redis, which has what was added while it was built.
+            found = FEEDS.take(await cache.run(*asked), count)
+        if found.complete and (not found.exhausted or before is None):
             # A whole timeline shorter than what it keeps is the whole feed: no need to look behind it.
             return found.entries
-        if not found.complete:
-            await build(user_id)
     except cache.CacheUnavailable:
         pass  # Postgres has the feed too
     return await db.in_thread(_entries_in_postgres, user_id, ids.MAX if before is None else before, count)

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from shared.kernel import cache, db, guard, ids
+from shared.kernel import cache, db, guard, ids, single_flight
 from shared.kernel.endpoint import Caller, Encoded, PostId, Username
 from shared.kernel.pages import PageQuery, cursor
 from shared.kernel.problems import NotFound
@@ -84,7 +84,11 @@ def spliced(body: bytes, card: profiles.Card, *, by_visitor: bool) -> bytes:
 
 
 async def load_bodies(post_ids: Sequence[int]) -> dict[int, bytes]:
-    """Cached bodies made from Postgres in one query, and put in Redis."""
+    """Cached bodies made from Postgres in one query, and put in Redis; those being loaded already are waited for."""
+    return await single_flight.each("post", post_ids, _load_bodies)
+
+
+async def _load_bodies(post_ids: list[int]) -> dict[int, bytes]:
     rows = await db.in_thread(projection.load, post_ids)
     try:
         await cache.run(*projection.rows(rows))
@@ -128,12 +132,15 @@ def join(items: Sequence[bytes], next_cursor: str | None) -> Encoded:
 
 async def _ids_of(user_id: int, before: int | None, count: int) -> list[int]:
     timeline = projection.OF_AUTHOR
+    asked = timeline.ask(user_id, before, count)
     try:
-        found = timeline.take(await guard.first(*timeline.ask(user_id, before, count)), count)
+        found = timeline.take(await guard.first(*asked), count)
+        if not found.complete:
+            await single_flight.shared(timeline.key(user_id), lambda: build(user_id))
+            # Of Redis, which has what was added while it was built.
+            found = timeline.take(await cache.run(*asked), count)
         if found.complete and (not found.exhausted or (before is None and len(found.entries) < timeline.keep)):
             return [ids.decode(entry) for entry in found.entries]
-        if not found.complete:
-            await build(user_id)
     except cache.CacheUnavailable:
         pass  # Postgres has the list too
     return await db.in_thread(_ids_in_postgres, user_id, before or _ANYWHERE, count)

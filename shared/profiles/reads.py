@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from shared.kernel import cache, db, guard, ids
+from shared.kernel import cache, db, guard, ids, single_flight
 from shared.kernel.endpoint import Caller, Username
 from shared.kernel.problems import NotFound
 from shared.kernel.projection import body_of
@@ -83,16 +83,20 @@ def username_of(user_id: int) -> str | None:
 
 async def _fill(user_ids: list[int]) -> dict[int, bytes]:
     found = await _load(user_ids)
-    return {row.id: projection.encoded_card(row) for row in found}
+    return {user_id: projection.encoded_card(row) for user_id, row in found.items()}
 
 
-async def _load(user_ids: list[int]) -> list[store.UserRow]:
+async def _load(user_ids: list[int]) -> dict[int, store.UserRow]:
+    return await single_flight.each("user", user_ids, _load_together)
+
+
+async def _load_together(user_ids: list[int]) -> dict[int, store.UserRow]:
     found = await db.in_thread(projection.load, user_ids)
     try:
         await cache.run(*projection.rows(found))
     except cache.CacheUnavailable:
         pass  # the answer is at hand; a later read fills the cache
-    return found
+    return {row.id: row for row in found}
 
 
 async def resolve(username: Username) -> int:
@@ -106,7 +110,7 @@ async def resolve(username: Username) -> int:
         found = None
     if found is not None:
         return _remember(username, ids.decode(found.decode()))
-    row = await db.in_thread(_by_username, username)
+    row = await single_flight.shared(("username", username), lambda: db.in_thread(_by_username, username))
     if row is None:
         raise NotFound("user_not_found")
     await _load([row.id])
@@ -147,10 +151,10 @@ async def profile_of(viewer: Caller | None, user_id: int) -> Profile:
         replies = [[None, None], *([[None]] * len(viewers))]
     card, rest = map(body_of, replies[0])
     if card is None or rest is None:
-        rows = await _load([user_id])
-        if not rows or rows[0].state != "active":
+        row = (await _load([user_id])).get(user_id)
+        if row is None or row.state != "active":
             raise NotFound("user_not_found")
-        card, rest = projection.encoded_card(rows[0]), msgspec.json.encode(projection.rest_of(rows[0]))
+        card, rest = projection.encoded_card(row), msgspec.json.encode(projection.rest_of(row))
     if not card or not rest:
         raise NotFound("user_not_found")
     seen: ProfileViewer | None = None

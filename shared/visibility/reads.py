@@ -7,7 +7,7 @@ a block against the viewer, and "~" once it is complete. `ask` makes the command
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from shared.kernel import cache, db, ids
+from shared.kernel import cache, db, ids, single_flight
 from shared.kernel.projection import body_of, put_fields
 from shared.visibility import store
 from shared.visibility.model import STRANGERS, Relation
@@ -32,6 +32,10 @@ async def take(viewer_id: int, others: Sequence[int], reply: Any) -> dict[int, R
     """The relations in the reply to `ask`; of Postgres where Redis has no complete map."""
     if reply[0] is None:
         return await load(viewer_id, others)
+    return _of_map(others, reply)
+
+
+def _of_map(others: Sequence[int], reply: Any) -> dict[int, Relation]:
     relations: dict[int, Relation] = {}
     for index, other in enumerate(others):
         own, inbound = reply[2 * index + 1], reply[2 * index + 2]
@@ -47,12 +51,22 @@ async def take(viewer_id: int, others: Sequence[int], reply: Any) -> dict[int, R
 
 async def load(viewer_id: int, others: Sequence[int]) -> dict[int, Relation]:
     """The relations of Postgres, with the viewer's whole map put in Redis."""
+    rows = await single_flight.shared(_key(viewer_id), lambda: _load_map(viewer_id))
+    try:
+        # Of Redis, which has what was changed while the map was loaded.
+        (reply,) = await cache.run(ask(viewer_id, others))
+    except cache.CacheUnavailable:
+        return _relations(rows, others)
+    return _relations(rows, others) if reply[0] is None else _of_map(others, reply)
+
+
+async def _load_map(viewer_id: int) -> list[store.RelationRow]:
     rows = await db.in_thread(_rows_of_viewer, viewer_id)
     try:
         await cache.run(put_fields(_key(viewer_id), [*_fields(rows), (_COMPLETE, 0, b"")]))
     except cache.CacheUnavailable:
         pass  # the answer is at hand; the map is filled by a later read
-    return _relations(rows, others)
+    return rows
 
 
 def between(viewer_id: int, others: Sequence[int]) -> dict[int, Relation]:
