@@ -46,3 +46,10 @@ def test_its_event_drops_the_feed_where_the_request_could_not(alice: Person, bob
     assert FEEDS.take(cache.run_sync(*asked), 1).complete
     actions.follow_changed(FollowChanged(found[alice.username], found[bob.username], 1, 1))
     assert not FEEDS.take(cache.run_sync(*asked), 1).complete
+
+
+def test_paging_goes_on_beyond_what_redis_keeps(alice: Person, bob: Person) -> None:
+    posts = insert_posts(bob, FEEDS.keep + 30, days_ago=1)
+    alice.follow(bob.username)
+    assert feed_of(alice) == posts
+    assert [post["id"] for post in alice.items(f"/v1/users/{bob.username}/posts", limit=100)] == posts
