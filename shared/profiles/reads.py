@@ -37,17 +37,6 @@ async def take_cards(user_ids: Sequence[int], reply: Sequence[bytes | None]) -> 
     return {user_id: Card(user_id, body) for user_id, body in bodies.items() if body}
 
 
-async def cards(user_ids: Sequence[int]) -> dict[int, Card]:
-    """The cards of users, in a trip of their own."""
-    if not user_ids:
-        return {}
-    try:
-        (reply,) = await cache.run(ask_cards(user_ids))
-    except cache.CacheUnavailable:
-        reply = [None] * len(user_ids)
-    return await take_cards(user_ids, reply)
-
-
 def load_cards_sync(user_ids: Iterable[int]) -> dict[int, Card]:
     """The cards of Postgres, for background functions."""
     return fresh(user_ids)[1]

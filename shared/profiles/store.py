@@ -74,7 +74,6 @@ BY_USERNAMES = db.Statement(
     "SELECT id, username FROM users WHERE username = ANY(CAST(:usernames AS text[])) AND state = 'active'",
     NameRow,
 )
-ALL_IDS = db.Statement("SELECT id FROM users WHERE id > :after ORDER BY id LIMIT :limit", IdRow)
 FOLLOWS_AMONG = db.Statement(
     """SELECT r.user_id, r.other_id, r.follow_id IS NOT NULL, r.version
          FROM unnest(CAST(:followers AS bigint[]), CAST(:followees AS bigint[])) AS p (a, b)
