@@ -84,20 +84,25 @@ def refresh(body: model.RefreshRequest, client: Client) -> model.Refreshed:
                 user_agent=client.user_agent,
             )
         else:
-            store.END_SESSION.maybe(conn, id=row.id, user_id=row.user_id, now=clock.now_ms())
+            _end(conn, row.user_id, row.id)
     if not row.current:
         # Someone else has the token: whoever it is, the session ends for both.
         _tell_of_end(row.user_id, row.id)
         raise _bad_refresh()
-    _tell([live_sessions.started(row.id)])
+    # Redis is told nothing: it knows that the session lives, or asks; and by now it may have ended.
     return model.Refreshed(session)
 
 
 def logout(caller: Caller) -> None:
     """End the caller's session, at once and everywhere."""
-    with db.connection() as conn:
-        store.END_SESSION.maybe(conn, id=caller.session_id, user_id=caller.user_id, now=clock.now_ms())
+    with db.transaction() as conn:
+        _end(conn, caller.user_id, caller.session_id)
     _tell_of_end(caller.user_id, caller.session_id)
+
+
+def stop(event: model.SessionEnded) -> None:
+    """Tell Redis and the session's sockets of its end, should the request have failed to. Raises CacheUnavailable."""
+    cache.run_sync(*_end_commands(event.user_id, event.session_id))
 
 
 def live_ticket(caller: Caller) -> model.LiveTicket:
@@ -142,8 +147,17 @@ def _tell(commands: list[cache.Command]) -> None:
     try:
         cache.run_sync(*commands, events.nudge())
     except cache.CacheUnavailable:
-        pass  # sessions are asked of Postgres until Redis is back
+        pass  # sessions are asked of Postgres until Redis is back; of an end the background function tells it then
+
+
+def _end(conn: db.Connection, user_id: int, session_id: int) -> None:
+    if store.END_SESSION.maybe(conn, id=session_id, user_id=user_id, now=clock.now_ms()) is not None:
+        events.emit(conn, model.SessionEnded(user_id, session_id))
 
 
 def _tell_of_end(user_id: int, session_id: int) -> None:
-    _tell([live_sessions.ended(session_id), publish.session_ended(user_id, session_id)])
+    _tell(_end_commands(user_id, session_id))
+
+
+def _end_commands(user_id: int, session_id: int) -> list[cache.Command]:
+    return [live_sessions.ended(session_id), publish.session_ended(user_id, session_id)]
