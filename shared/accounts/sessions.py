@@ -44,19 +44,18 @@ def login(body: model.Credentials, client: Client) -> model.SignedIn:
     """Sign in. One message for every failure. Raises Unauthorized, TooManyRequests."""
     typed = model.normalise_email(body.login)
     # Throttled by what was typed, so that an account that isn't there throttles like one that is.
-    subjects = {"account": f"account:{tokens.digest(typed).hex()}", "address": f"address:{client.address}"}
-    with db.connection() as conn:
-        _check_throttle(conn, subjects)
+    account, address = f"account:{tokens.digest(typed).hex()}", f"address:{client.address}"
+    with db.transaction() as conn:
+        _count_try(conn, account, address)
         row = store.BY_LOGIN.maybe(conn, login=typed)
     right = passwords.verify_password(row.password_hash if row else None, body.password)
     if row is None or not right or row.state != "active":
-        with db.connection() as conn:
-            now = clock.now_ms()
-            store.ADD_FAILURE.run(conn, subjects=list(subjects.values()), now=now, forgotten=now - FORGOTTEN_MS)
         raise Unauthorized("bad_credentials", "The login or the password is wrong.")
     fresh_hash = passwords.hash_password(body.password) if passwords.is_outdated(row.password_hash) else None
     with db.transaction() as conn:
-        store.CLEAR_FAILURES.run(conn, subject=subjects["account"])
+        store.CLEAR_FAILURES.run(conn, subject=account)
+        # Not cleared: who owns one account could else try others' for ever.
+        store.TAKE_BACK_TRY.run(conn, subject=address, waited=clock.now_ms() - LONGEST_WAIT_MS)
         if fresh_hash is not None:
             store.SET_PASSWORD_HASH.run(conn, id=row.id, fresh=fresh_hash, old=row.password_hash)
         opened = open_session(conn, row.id, client)
@@ -131,16 +130,19 @@ def _bad_refresh() -> Unauthorized:
     return Unauthorized("invalid_refresh_token", "This refresh token is not good, or no longer. Sign in again.")
 
 
-def _check_throttle(conn: db.Connection, subjects: dict[str, str]) -> None:
-    kinds = {subject: kind for kind, subject in subjects.items()}
+def _count_try(conn: db.Connection, account: str, address: str) -> None:
     now = clock.now_ms()
-    for row in store.FAILURES.all(conn, subjects=list(kinds)):
-        over = row.failures - FREE_TRIES[kinds[row.subject]]
-        if over < 0 or row.last_at < now - FORGOTTEN_MS:
-            continue
-        wait = row.last_at + min(LONGEST_WAIT_MS, 1000 * 2 ** min(over, 20)) - now
-        if wait > 0:
-            raise TooManyRequests(-(-wait // 1000), "too_many_logins")
+    subjects = [account, address]
+    throttle: dict[str, object] = {
+        "subjects": subjects,
+        "free": [FREE_TRIES["account"], FREE_TRIES["address"]],
+        "longest": LONGEST_WAIT_MS,
+        "forgotten": now - FORGOTTEN_MS,
+    }
+    if len(store.COUNT_TRY.all(conn, now=now, **throttle)) < len(subjects):
+        # What is raised rolls back: a try that was refused counts for neither.
+        wait = store.WAITS_UNTIL.one(conn, **throttle).until - now
+        raise TooManyRequests(max(1, -(-wait // 1000)), "too_many_logins")
 
 
 def _tell(commands: list[cache.Command]) -> None:
