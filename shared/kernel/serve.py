@@ -125,7 +125,7 @@ class _Exchange:
         key = request.field(b"idempotency-key") if endpoint.method == "POST" else None
         call = partial(self._call, endpoint, arguments)
         if key is not None:
-            call = partial(idempotency.once, self._scope(), key, endpoint.name, body, call, self._problem)
+            call = partial(idempotency.once, self._scope(), key, request.path, body, call, self._problem)
         async with self.places[endpoint.name]:
             return await events.in_thread(call)
 
