@@ -25,6 +25,7 @@ EVENT_TARGETS = {
     "functions.background.mail": "send_signup_mail",
     "functions.background.media": "sweep_uploads delete_media",
     "functions.background.sessions": "stop_session",
+    "functions.background.upkeep": "sweep_expired",
 }
 
 

@@ -146,3 +146,27 @@ TAKE_BACK_TRY = db.Statement(
     """UPDATE login_failures SET failures = greatest(failures - 1, 0), last_at = least(last_at, :waited)
         WHERE subject = :subject"""
 )
+
+# What is locked is in use, or another's to delete.
+DELETE_SIGNUPS = db.Statement(
+    """WITH expired AS MATERIALIZED (
+         SELECT id FROM signups WHERE expires_at < :before ORDER BY expires_at LIMIT :limit FOR UPDATE SKIP LOCKED)
+       DELETE FROM signups USING expired WHERE signups.id = expired.id"""
+)
+DELETE_FAILURES = db.Statement(
+    """WITH expired AS MATERIALIZED (
+         SELECT subject FROM login_failures WHERE last_at < :before
+          ORDER BY last_at LIMIT :limit FOR UPDATE SKIP LOCKED)
+       DELETE FROM login_failures USING expired WHERE login_failures.subject = expired.subject"""
+)
+DELETE_SESSIONS = db.Statement(
+    """WITH expired AS MATERIALIZED (
+         SELECT id FROM sessions WHERE coalesce(ended_at, refresh_expires_at) < :before
+          ORDER BY coalesce(ended_at, refresh_expires_at) LIMIT :limit FOR UPDATE SKIP LOCKED)
+       DELETE FROM sessions USING expired WHERE sessions.id = expired.id"""
+)
+DELETE_EFFECTS = db.Statement(
+    """WITH expired AS MATERIALIZED (
+         SELECT effect FROM effects_done WHERE done_at < :before ORDER BY done_at LIMIT :limit FOR UPDATE SKIP LOCKED)
+       DELETE FROM effects_done USING expired WHERE effects_done.effect = expired.effect"""
+)

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from shared.kernel import clock, db, http, ids, tokens
+from shared.kernel import clock, db, http, ids, tokens, upkeep
 from shared.kernel.problems import Conflict, Invalid, Problem
 
 KEPT_MS: Final = 24 * 3600 * 1000
@@ -51,6 +51,12 @@ _KEEP = db.Statement(
     "UPDATE idempotency_keys SET answer = :answer WHERE scope = :scope AND key = :key AND owner = :owner"
 )
 _DROP = db.Statement("DELETE FROM idempotency_keys WHERE scope = :scope AND key = :key AND owner = :owner")
+_DELETE_EXPIRED = db.Statement(
+    """WITH expired AS MATERIALIZED (
+         SELECT scope, key FROM idempotency_keys WHERE expires_at < :before
+          ORDER BY expires_at LIMIT :limit FOR UPDATE SKIP LOCKED)
+       DELETE FROM idempotency_keys AS k USING expired WHERE k.scope = expired.scope AND k.key = expired.key"""
+)
 
 
 def once(
@@ -121,3 +127,8 @@ def _replay(sealed: bytes) -> http.Answer:
     answer.fields = list(kept.fields)
     answer.set("idempotent-replayed", "true")
     return answer
+
+
+def sweep_expired() -> None:
+    """Delete keys whose time is up. Safe to run twice at once."""
+    upkeep.sweep(_DELETE_EXPIRED, clock.now_ms())
