@@ -24,6 +24,8 @@ EVENT_TARGETS = {
     "functions.background.graph": "project_to_graph",
     "functions.background.mail": "send_signup_mail",
     "functions.background.media": "sweep_uploads delete_media",
+    "functions.background.sessions": "stop_session",
+    "functions.background.upkeep": "sweep_expired",
 }
 
 

@@ -1,6 +1,7 @@
 """Accounts: signing up, signing in, sessions."""
 
 from shared.accounts import actions, model, sessions
+from shared.kernel import tokens
 from shared.kernel.endpoint import Caller, Client, WithCookie, endpoint
 
 
@@ -45,6 +46,6 @@ def logout(caller: Caller) -> WithCookie:
 
 
 def _with_cookie(answer: model.SignedIn | model.Refreshed) -> WithCookie:
-    session = answer.session
-    seconds = (session.refresh_expires_at - session.expires_at) // 1000
-    return WithCookie(answer, session.access_token, seconds)
+    # It goes when its token does: after that a browser is a visitor, not someone whom everything refuses. To refresh
+    # takes the refresh token in the body, and no cookie.
+    return WithCookie(answer, answer.session.access_token, tokens.ACCESS_SECONDS)

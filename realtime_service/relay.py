@@ -4,6 +4,8 @@ Rows are deleted in a transaction that commits only after Pub/Sub has confirmed 
 loses nothing, and at worst publishes twice. Rows are locked with SKIP LOCKED, so several may run. A nudge through
 Redis wakes it; without, it looks every 200 ms.
 
+What is due by the clock it puts in the outbox itself: it is what is always on.
+
 A topic that isn't there, or a message that Pub/Sub refuses, rests for a while, longer each time, and holds up nothing
 else: which ones rest is known to this process only, so a restart tries them at once.
 """
@@ -24,7 +26,7 @@ from google.auth.exceptions import GoogleAuthError
 from google.pubsub_v1 import PublisherClient, PublishRequest
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 
-from shared.kernel import cache, clock, db, log
+from shared.kernel import cache, clock, db, log, upkeep
 from shared.kernel.config import settings
 from shared.kernel.events import NUDGE_CHANNEL
 
@@ -36,6 +38,8 @@ IDLE_SECONDS: Final = 0.2
 CONFIRM_SECONDS: Final = 8.0
 TOPICS_AT_ONCE: Final = 8
 REPORT_SECONDS: Final = 1.0
+# How often it looks for what is due by the clock.
+SCHEDULE_SECONDS: Final = 5.0
 # How long the thread that hears nudges may take to hear of the end.
 LISTEN_SECONDS: Final = 0.25
 _BACKOFF: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
@@ -120,6 +124,7 @@ class Relay:
         self._events = 0
         self._lag_ms = 0
         self._reported_at = 0.0
+        self._look_at = 0.0
 
     def run(self) -> None:
         """Relay until stopped; the batch under way is finished."""
@@ -134,6 +139,7 @@ class Relay:
         while not self._stopping.is_set():
             fault: Exception | None
             try:
+                self._emit_due()
                 taken, fault = self.relay_batch()
             except (db.DatabaseUnavailable, db.DatabaseError) as error:
                 taken, fault = 0, error
@@ -147,6 +153,13 @@ class Relay:
                 if taken < BATCH:
                     self._wake.wait(IDLE_SECONDS)
                     self._wake.clear()
+
+    def _emit_due(self) -> None:
+        """Put what is due by the clock in the outbox. Raises DatabaseUnavailable, DatabaseError."""
+        now = time.monotonic()
+        if now >= self._look_at:
+            self._look_at = now + SCHEDULE_SECONDS
+            upkeep.emit_due()
 
     def relay_batch(self) -> tuple[int, Exception | None]:
         """Publish a batch and take it from the outbox. Answers how many rows there were, and what stopped it, if so.

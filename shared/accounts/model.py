@@ -237,3 +237,10 @@ class SignupRequested(Event, frozen=True):
     signup_id: int
     email: str
     open: bool
+
+
+class SessionEnded(Event, frozen=True):
+    """A session has ended: whatever still takes it for alive is to be told."""
+
+    user_id: int
+    session_id: int

@@ -44,19 +44,18 @@ def login(body: model.Credentials, client: Client) -> model.SignedIn:
     """Sign in. One message for every failure. Raises Unauthorized, TooManyRequests."""
     typed = model.normalise_email(body.login)
     # Throttled by what was typed, so that an account that isn't there throttles like one that is.
-    subjects = {"account": f"account:{tokens.digest(typed).hex()}", "address": f"address:{client.address}"}
-    with db.connection() as conn:
-        _check_throttle(conn, subjects)
+    account, address = f"account:{tokens.digest(typed).hex()}", f"address:{client.address}"
+    with db.transaction() as conn:
+        _count_try(conn, account, address)
         row = store.BY_LOGIN.maybe(conn, login=typed)
     right = passwords.verify_password(row.password_hash if row else None, body.password)
     if row is None or not right or row.state != "active":
-        with db.connection() as conn:
-            now = clock.now_ms()
-            store.ADD_FAILURE.run(conn, subjects=list(subjects.values()), now=now, forgotten=now - FORGOTTEN_MS)
         raise Unauthorized("bad_credentials", "The login or the password is wrong.")
     fresh_hash = passwords.hash_password(body.password) if passwords.is_outdated(row.password_hash) else None
     with db.transaction() as conn:
-        store.CLEAR_FAILURES.run(conn, subject=subjects["account"])
+        store.CLEAR_FAILURES.run(conn, subject=account)
+        # Not cleared: who owns one account could else try others' for ever.
+        store.TAKE_BACK_TRY.run(conn, subject=address, waited=clock.now_ms() - LONGEST_WAIT_MS)
         if fresh_hash is not None:
             store.SET_PASSWORD_HASH.run(conn, id=row.id, fresh=fresh_hash, old=row.password_hash)
         opened = open_session(conn, row.id, client)
@@ -84,20 +83,25 @@ def refresh(body: model.RefreshRequest, client: Client) -> model.Refreshed:
                 user_agent=client.user_agent,
             )
         else:
-            store.END_SESSION.maybe(conn, id=row.id, user_id=row.user_id, now=clock.now_ms())
+            _end(conn, row.user_id, row.id)
     if not row.current:
         # Someone else has the token: whoever it is, the session ends for both.
         _tell_of_end(row.user_id, row.id)
         raise _bad_refresh()
-    _tell([live_sessions.started(row.id)])
+    # Redis is told nothing: it knows that the session lives, or asks; and by now it may have ended.
     return model.Refreshed(session)
 
 
 def logout(caller: Caller) -> None:
     """End the caller's session, at once and everywhere."""
-    with db.connection() as conn:
-        store.END_SESSION.maybe(conn, id=caller.session_id, user_id=caller.user_id, now=clock.now_ms())
+    with db.transaction() as conn:
+        _end(conn, caller.user_id, caller.session_id)
     _tell_of_end(caller.user_id, caller.session_id)
+
+
+def stop(event: model.SessionEnded) -> None:
+    """Tell Redis and the session's sockets of its end, should the request have failed to. Raises CacheUnavailable."""
+    cache.run_sync(*_end_commands(event.user_id, event.session_id))
 
 
 def live_ticket(caller: Caller) -> model.LiveTicket:
@@ -126,24 +130,36 @@ def _bad_refresh() -> Unauthorized:
     return Unauthorized("invalid_refresh_token", "This refresh token is not good, or no longer. Sign in again.")
 
 
-def _check_throttle(conn: db.Connection, subjects: dict[str, str]) -> None:
-    kinds = {subject: kind for kind, subject in subjects.items()}
+def _count_try(conn: db.Connection, account: str, address: str) -> None:
     now = clock.now_ms()
-    for row in store.FAILURES.all(conn, subjects=list(kinds)):
-        over = row.failures - FREE_TRIES[kinds[row.subject]]
-        if over < 0 or row.last_at < now - FORGOTTEN_MS:
-            continue
-        wait = row.last_at + min(LONGEST_WAIT_MS, 1000 * 2 ** min(over, 20)) - now
-        if wait > 0:
-            raise TooManyRequests(-(-wait // 1000), "too_many_logins")
+    subjects = [account, address]
+    throttle: dict[str, object] = {
+        "subjects": subjects,
+        "free": [FREE_TRIES["account"], FREE_TRIES["address"]],
+        "longest": LONGEST_WAIT_MS,
+        "forgotten": now - FORGOTTEN_MS,
+    }
+    if len(store.COUNT_TRY.all(conn, now=now, **throttle)) < len(subjects):
+        # What is raised rolls back: a try that was refused counts for neither.
+        wait = store.WAITS_UNTIL.one(conn, **throttle).until - now
+        raise TooManyRequests(max(1, -(-wait // 1000)), "too_many_logins")
 
 
 def _tell(commands: list[cache.Command]) -> None:
     try:
         cache.run_sync(*commands, events.nudge())
     except cache.CacheUnavailable:
-        pass  # sessions are asked of Postgres until Redis is back
+        pass  # sessions are asked of Postgres until Redis is back; of an end the background function tells it then
+
+
+def _end(conn: db.Connection, user_id: int, session_id: int) -> None:
+    if store.END_SESSION.maybe(conn, id=session_id, user_id=user_id, now=clock.now_ms()) is not None:
+        events.emit(conn, model.SessionEnded(user_id, session_id))
 
 
 def _tell_of_end(user_id: int, session_id: int) -> None:
-    _tell([live_sessions.ended(session_id), publish.session_ended(user_id, session_id)])
+    _tell(_end_commands(user_id, session_id))
+
+
+def _end_commands(user_id: int, session_id: int) -> list[cache.Command]:
+    return [live_sessions.ended(session_id), publish.session_ended(user_id, session_id)]

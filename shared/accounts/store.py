@@ -41,12 +41,16 @@ class SessionRow(msgspec.Struct, frozen=True):
     current: bool
 
 
-class FailuresRow(msgspec.Struct, frozen=True):
-    """Failed logins of one subject."""
+class TryRow(msgspec.Struct, frozen=True):
+    """That a try was counted for one subject."""
 
     subject: str
-    failures: int
-    last_at: int
+
+
+class WaitRow(msgspec.Struct, frozen=True):
+    """Until when to wait."""
+
+    until: int
 
 
 class FoundRow(msgspec.Struct, frozen=True):
@@ -117,13 +121,52 @@ END_SESSION = db.Statement(
     FoundRow,
 )
 
-FAILURES = db.Statement(
-    "SELECT subject, failures, last_at FROM login_failures WHERE subject = ANY(CAST(:subjects AS text[]))", FailuresRow
+# After its free tries a subject waits a second, and with each failure more twice as long, up to the longest.
+_OVER = "f.failures - (CAST(:free AS integer[]))[array_position(CAST(:subjects AS text[]), f.subject)]"
+_WAITS_UNTIL = f"f.last_at + CASE WHEN {_OVER} < 0 THEN 0 ELSE least(:longest, 1000 << least({_OVER}, 20)) END"
+# Counts a try as a failure before it is judged, so that many at once get no more tries than one after another. No row
+# for a subject that has to wait. In order, so that two never wait for each other.
+COUNT_TRY = db.Statement(
+    f"""INSERT INTO login_failures AS f (subject, failures, last_at)
+        SELECT subject, 1, :now FROM unnest(CAST(:subjects AS text[])) AS s (subject) ORDER BY subject
+        ON CONFLICT (subject) DO UPDATE SET last_at = excluded.last_at,
+          failures = CASE WHEN f.last_at < :forgotten THEN 1 ELSE f.failures + 1 END
+        WHERE f.last_at < :forgotten OR {_WAITS_UNTIL} <= :now
+        RETURNING subject""",
+    TryRow,
 )
-ADD_FAILURE = db.Statement(
-    """INSERT INTO login_failures AS f (subject, failures, last_at)
-       SELECT subject, 1, :now FROM unnest(CAST(:subjects AS text[])) AS s (subject) ORDER BY subject
-       ON CONFLICT (subject) DO UPDATE SET last_at = excluded.last_at,
-         failures = CASE WHEN f.last_at < :forgotten THEN 1 ELSE f.failures + 1 END"""
+WAITS_UNTIL = db.Statement(
+    f"""SELECT coalesce(max({_WAITS_UNTIL}), 0) FROM login_failures AS f
+         WHERE subject = ANY(CAST(:subjects AS text[])) AND last_at >= :forgotten""",
+    WaitRow,
 )
 CLEAR_FAILURES = db.Statement("DELETE FROM login_failures WHERE subject = :subject")
+# A success takes back its own try and the wait that came of it, and nothing of what failed before.
+TAKE_BACK_TRY = db.Statement(
+    """UPDATE login_failures SET failures = greatest(failures - 1, 0), last_at = least(last_at, :waited)
+        WHERE subject = :subject"""
+)
+
+# What is locked is in use, or another's to delete.
+DELETE_SIGNUPS = db.Statement(
+    """WITH expired AS MATERIALIZED (
+         SELECT id FROM signups WHERE expires_at < :before ORDER BY expires_at LIMIT :limit FOR UPDATE SKIP LOCKED)
+       DELETE FROM signups USING expired WHERE signups.id = expired.id"""
+)
+DELETE_FAILURES = db.Statement(
+    """WITH expired AS MATERIALIZED (
+         SELECT subject FROM login_failures WHERE last_at < :before
+          ORDER BY last_at LIMIT :limit FOR UPDATE SKIP LOCKED)
+       DELETE FROM login_failures USING expired WHERE login_failures.subject = expired.subject"""
+)
+DELETE_SESSIONS = db.Statement(
+    """WITH expired AS MATERIALIZED (
+         SELECT id FROM sessions WHERE coalesce(ended_at, refresh_expires_at) < :before
+          ORDER BY coalesce(ended_at, refresh_expires_at) LIMIT :limit FOR UPDATE SKIP LOCKED)
+       DELETE FROM sessions USING expired WHERE sessions.id = expired.id"""
+)
+DELETE_EFFECTS = db.Statement(
+    """WITH expired AS MATERIALIZED (
+         SELECT effect FROM effects_done WHERE done_at < :before ORDER BY done_at LIMIT :limit FOR UPDATE SKIP LOCKED)
+       DELETE FROM effects_done USING expired WHERE effects_done.effect = expired.effect"""
+)

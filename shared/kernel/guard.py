@@ -4,29 +4,25 @@ A read's first trip to Redis carries the guard's two commands as well, so that b
 Nothing is answered before the guard was asked: `serve` asks it itself where the endpoint has not.
 """
 
-from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, Final
 
-from shared.kernel import cache, ids, limits
+from shared.kernel import cache, limits, sessions
 from shared.kernel.endpoint import LimitClass
 from shared.kernel.problems import Unauthorized
 
-# What answers for sessions that Redis doesn't know: set by the accounts feature, which owns them.
-SessionCheck = Callable[[int], Awaitable[bool]]
 _LIVE: Final = b"1"
 
 
 class Guard:
     """What has to hold before this request is answered."""
 
-    __slots__ = ("asked", "fields", "limit", "session_id", "session_is_live", "subject")
+    __slots__ = ("asked", "fields", "limit", "session_id", "subject")
 
-    def __init__(self, limit: LimitClass, subject: str, session_id: int | None, session_is_live: SessionCheck):
+    def __init__(self, limit: LimitClass, subject: str, session_id: int | None):
         self.limit: LimitClass = limit
         self.subject = subject
         self.session_id = session_id
-        self.session_is_live = session_is_live
         self.asked = False
         self.fields: str | None = None
 
@@ -34,20 +30,18 @@ class Guard:
         """Run `commands` in the trip that asks the guard. Raises Unauthorized, TooManyRequests, CacheUnavailable."""
         guards: list[cache.Command] = [limits.command(self.limit, self.subject)]
         if self.session_id is not None:
-            guards.append(("GET", f"session:{ids.encode(self.session_id)}"))
+            guards.append(("GET", sessions.key(self.session_id)))
         try:
             replies = await cache.run(*guards, *commands)
         except cache.CacheUnavailable:
-            if not self.asked:
-                await self._without_redis()
+            await self._without_redis()
             if commands:
                 raise
             return []
-        if not self.asked:
-            self.asked = True
-            self.fields = limits.judge(self.limit, replies[0])
-            if self.session_id is not None and replies[1] != _LIVE:
-                await self._check_session(unknown=replies[1] is None)
+        self.asked = True
+        self.fields = limits.judge(self.limit, replies[0])
+        if self.session_id is not None and replies[1] != _LIVE:
+            await self._check_session(unknown=replies[1] is None)
         return replies[len(guards) :]
 
     async def _without_redis(self) -> None:
@@ -57,7 +51,7 @@ class Guard:
             await self._check_session(unknown=True)
 
     async def _check_session(self, *, unknown: bool) -> None:
-        if not (unknown and self.session_id is not None and await self.session_is_live(self.session_id)):
+        if not (unknown and self.session_id is not None and await sessions.is_live(self.session_id)):
             raise Unauthorized("session_ended", "This session has ended. Sign in again.")
 
 

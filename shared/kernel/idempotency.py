@@ -1,16 +1,15 @@
-"""Idempotency keys: the same key, caller and body within 24 h replays the first answer and does nothing twice.
+"""Idempotency keys: the same key, caller, path and body within 24 h replays the first answer and does nothing twice.
 
 Source: the IETF draft "The Idempotency-Key HTTP Header Field". Answers are kept sealed: some carry tokens.
 """
 
-import hashlib
 import re
 from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
-from shared.kernel import clock, db, http, ids, tokens
+from shared.kernel import clock, db, http, ids, tokens, upkeep
 from shared.kernel.problems import Conflict, Invalid, Problem
 
 KEPT_MS: Final = 24 * 3600 * 1000
@@ -47,25 +46,35 @@ _TAKE = db.Statement(
        RETURNING fingerprint, answer, owner""",
     _Row,
 )
-_KEEP = db.Statement("UPDATE idempotency_keys SET answer = :answer WHERE scope = :scope AND key = :key")
-_DROP = db.Statement("DELETE FROM idempotency_keys WHERE scope = :scope AND key = :key")
+# Of its own run alone: one that took too long has lost the key to another, whose answer stands.
+_KEEP = db.Statement(
+    "UPDATE idempotency_keys SET answer = :answer WHERE scope = :scope AND key = :key AND owner = :owner"
+)
+_DROP = db.Statement("DELETE FROM idempotency_keys WHERE scope = :scope AND key = :key AND owner = :owner")
+_DELETE_EXPIRED = db.Statement(
+    """WITH expired AS MATERIALIZED (
+         SELECT scope, key FROM idempotency_keys WHERE expires_at < :before
+          ORDER BY expires_at LIMIT :limit FOR UPDATE SKIP LOCKED)
+       DELETE FROM idempotency_keys AS k USING expired WHERE k.scope = expired.scope AND k.key = expired.key"""
+)
 
 
 def once(
     scope: str,
     key: str,
-    name: str,
+    path: str,
     body: bytes,
     call: Callable[[], http.Answer],
     refuse: Callable[[Problem], http.Answer],
 ) -> http.Answer:
-    """The answer of `call`, or its replay; `refuse` makes the answer of a problem, which is remembered too.
+    """The answer of `call` to a POST, or its replay; `refuse` makes the answer of a problem, which is remembered too.
 
-    Raises Conflict while the first still runs, Invalid for another body; what `call` raises of 5xx isn't remembered.
+    Raises Conflict while the first still runs, Invalid for another request; what `call` raises of 5xx isn't remembered.
     """
     if not _KEY.fullmatch(key):
         raise Invalid.field("Idempotency-Key", "malformed", "A key is 1 to 255 visible ASCII characters.")
-    fingerprint = hashlib.sha256(name.encode() + b"\0" + body).digest()
+    message = msgspec.msgpack.encode((path, body))
+    fingerprint = tokens.fingerprint(message)
     now, owner = clock.now_ms(), ids.new_id()
     with db.connection() as conn:
         row = _TAKE.one(
@@ -78,37 +87,38 @@ def once(
             expires=now + KEPT_MS,
             stale=now - RUNNING_MS,
         )
-    if bytes(row.fingerprint) != fingerprint:
+    first = bytes(row.fingerprint)
+    if first != tokens.fingerprint(message, like=first):
         raise Invalid.field("Idempotency-Key", "reused", "This key was used for another request.")
     if row.answer is not None:
         return _replay(bytes(row.answer))
     if row.owner != owner:
         raise Conflict("still_running", "The first request under this key is still running.")
-    return _run(scope, key, call, refuse)
+    return _run(scope, key, owner, call, refuse)
 
 
 def _run(
-    scope: str, key: str, call: Callable[[], http.Answer], refuse: Callable[[Problem], http.Answer]
+    scope: str, key: str, owner: int, call: Callable[[], http.Answer], refuse: Callable[[Problem], http.Answer]
 ) -> http.Answer:
     try:
         answer = call()
     except Problem as problem:
         if problem.status >= 500:
-            _forget(scope, key)
+            _forget(scope, key, owner)
             raise
         answer = refuse(problem)
     except BaseException:
-        _forget(scope, key)
+        _forget(scope, key, owner)
         raise
     kept = msgspec.msgpack.encode(_Kept(answer.status, answer.body, answer.fields))
     with db.connection() as conn:
-        _KEEP.run(conn, scope=scope, key=key, answer=tokens.seal(kept))
+        _KEEP.run(conn, scope=scope, key=key, owner=owner, answer=tokens.seal(kept))
     return answer
 
 
-def _forget(scope: str, key: str) -> None:
+def _forget(scope: str, key: str, owner: int) -> None:
     with db.connection() as conn:
-        _DROP.run(conn, scope=scope, key=key)
+        _DROP.run(conn, scope=scope, key=key, owner=owner)
 
 
 def _replay(sealed: bytes) -> http.Answer:
@@ -117,3 +127,8 @@ def _replay(sealed: bytes) -> http.Answer:
     answer.fields = list(kept.fields)
     answer.set("idempotent-replayed", "true")
     return answer
+
+
+def sweep_expired() -> None:
+    """Delete keys whose time is up. Safe to run twice at once."""
+    upkeep.sweep(_DELETE_EXPIRED, clock.now_ms())

@@ -2,7 +2,7 @@
 
 41 bits of milliseconds since 2024 and 22 random bits. The text form sorts as the number does, so that it serves as
 a member of a lexically ordered Redis set. Two ids of one table made in the same millisecond may (1 in 4 million) be
-equal: the primary key refuses the second, and `db.retrying` makes another.
+equal: the primary key refuses the second, whose request fails with nothing done; sent again it gets another id.
 """
 
 import secrets

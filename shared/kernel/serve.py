@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from shared.kernel import codec, events, guard, health, http, idempotency, ledger, log, openapi, sessions, tokens
+from shared.kernel import codec, events, guard, health, http, idempotency, ledger, log, openapi, tokens
 from shared.kernel.config import settings
 from shared.kernel.endpoint import Caller, Encoded, Endpoint, WithCookie, read_path_parameter
 from shared.kernel.problems import FieldError, InternalError, Invalid, MethodNotAllowed, Problem, Unauthorized
@@ -125,7 +125,7 @@ class _Exchange:
         key = request.field(b"idempotency-key") if endpoint.method == "POST" else None
         call = partial(self._call, endpoint, arguments)
         if key is not None:
-            call = partial(idempotency.once, self._scope(), key, endpoint.name, body, call, self._problem)
+            call = partial(idempotency.once, self._scope(), key, request.path, body, call, self._problem)
         async with self.places[endpoint.name]:
             return await events.in_thread(call)
 
@@ -153,7 +153,7 @@ class _Exchange:
         if endpoint.takes_client:
             arguments["client"] = client
         subject = str(caller.user_id) if caller else client.address if client else ""
-        self.guard = guard.Guard(endpoint.limit, subject, caller.session_id if caller else None, sessions.is_live)
+        self.guard = guard.Guard(endpoint.limit, subject, caller.session_id if caller else None)
         guard.current.set(self.guard)
         return arguments
 

@@ -1,7 +1,7 @@
 """Sessions: signed in or not, asked of Redis on every request, with Postgres behind it.
 
 `session:{id}` is "1" while it lives and "0" once it has ended. The end is written to both before the answer, and an
-end is never overwritten: filling after a miss sets the key only where there is none.
+end is never overwritten: whoever says that a session lives sets the key only where there is none.
 """
 
 from typing import Final
@@ -48,11 +48,11 @@ def key(session_id: int) -> str:
 
 def started(session_id: int) -> cache.Command:
     """The command that tells Redis of a new session."""
-    return ("SET", key(session_id), "1", "EX", KEY_SECONDS)
+    return ("SET", key(session_id), "1", "NX", "EX", KEY_SECONDS)
 
 
 def ended(session_id: int) -> cache.Command:
-    """The command that tells Redis of an end. Run it after the commit and before the answer."""
+    """The command that tells Redis of an end. Run it after the commit and before the answer, and again if need be."""
     return ("SET", key(session_id), "0", "EX", KEY_SECONDS)
 
 

@@ -131,6 +131,18 @@ def digest(secret: str) -> bytes:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
 
+def fingerprint(message: bytes, like: bytes = b"") -> bytes:
+    """What is stored of a message that may hold a password: the id of a key, a zero byte, the HMAC-SHA256 under it.
+
+    A hash alone would let who has the database try passwords. Made under the key of the fingerprint `like`, if that is
+    still ours, so that the two can be compared; else under the first.
+    """
+    keys = settings().token_keys
+    kid = like.partition(b"\0")[0].decode("utf-8", "replace")
+    kid = kid if kid in keys else next(iter(keys))
+    return kid.encode() + b"\0" + hmac.digest(keys[kid], b"fingerprint:" + message, "sha256")
+
+
 def code_for(purpose: str, subject: int, kid: str | None = None) -> tuple[str, str]:
     """The six-digit code for `subject`, and the key id it was made under.
 

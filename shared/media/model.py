@@ -90,7 +90,7 @@ class MediaReleased(Event, frozen=True):
 
 
 class OrphansDue(Event, frozen=True):
-    """It is time to sweep uploads that were never attached. `at` is when, in milliseconds."""
+    """It is time to sweep uploads that were never attached (a schedule). `at` is when, in milliseconds."""
 
     at: int
 

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from infra.local.stack import Stack
+from shared.kernel import tokens
 from tests.client import MSGPACK, PASSWORD, Person, Visitor, decoded, trips
 
 Problem = Callable[[httpx.Response, int, str], dict[str, Any]]
@@ -132,6 +133,18 @@ class TestCookie:
         assert "." not in value.removeprefix("session=")
         assert not re.search(r"eyJ", value)
 
+    def test_the_cookie_goes_with_its_token_and_refreshing_brings_a_new_one(
+        self, stack: Stack, browser: httpx.Client, alice: Person
+    ) -> None:
+        answer = httpx.post(f"{stack.api}/v1/login", json={"login": alice.email, "password": PASSWORD}, trust_env=False)
+        assert max_age(answer) == tokens.ACCESS_SECONDS
+        # As a browser whose cookie has gone.
+        browser.cookies.clear()
+        assert browser.get(f"/v1/users/{alice.username}").json()["viewer"] is None
+        refresh = {"refresh_token": answer.json()["session"]["refresh_token"]}
+        assert max_age(browser.post("/v1/session/refresh", json=refresh)) == tokens.ACCESS_SECONDS
+        assert browser.get("/v1/me").json()["user"]["username"] == alice.username
+
     def test_what_changes_something_must_come_from_our_own_origin(
         self, browser: httpx.Client, stack: Stack, bob: Person, problem: Problem
     ) -> None:
@@ -152,6 +165,11 @@ class TestCookie:
         assert (
             httpx.get(f"{stack.api}/v1/me", headers={"Cookie": f"session={value}"}, trust_env=False).status_code == 401
         )
+
+
+def max_age(answer: httpx.Response) -> int:
+    (found,) = re.findall(r"; Max-Age=(\d+)", answer.headers["set-cookie"])
+    return int(found)
 
 
 class TestSessions:

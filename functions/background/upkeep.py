@@ -1,0 +1,13 @@
+"""Upkeep by the clock."""
+
+from shared.accounts import upkeep as accounts
+from shared.kernel import idempotency
+from shared.kernel.events import on
+from shared.kernel.upkeep import UpkeepDue
+
+
+@on(UpkeepDue)
+def sweep_expired(event: UpkeepDue) -> None:
+    """Delete rows that have expired, a batch at a time until none is left."""
+    idempotency.sweep_expired()
+    accounts.sweep_expired()

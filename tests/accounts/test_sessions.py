@@ -1,0 +1,64 @@
+"""A session that has ended stays ended, whatever else happens to Redis at the time."""
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from infra.local.stack import Stack
+from shared.accounts import sessions
+from shared.accounts.model import RefreshRequest
+from shared.kernel import cache, ids
+from shared.kernel import sessions as live_sessions
+from shared.kernel.endpoint import Caller, Client
+from shared.kernel.problems import Unauthorized
+from shared.profiles import reads as profiles
+from tests.client import Person, Visitor, wait_until
+from tests.servers import using
+
+Problem = Callable[[httpx.Response, int, str], dict[str, Any]]
+
+
+def caller(person: Person) -> Caller:
+    return Caller(profiles.named([person.username])[person.username], ids.decode(person.session["id"]))
+
+
+def test_a_refresh_under_way_brings_no_ended_session_back(alice: Person, visitor: Visitor, problem: Problem) -> None:
+    # A logout that commits after the refresh's commit, and tells Redis before the refresh has answered.
+    cache.run_sync(live_sessions.ended(caller(alice).session_id))
+    new = visitor.post("/v1/session/refresh", {"refresh_token": alice.session["refresh_token"]})["session"]
+    problem(visitor.ask("GET", "/v1/me", authorization=f"Bearer {new['access_token']}"), 401, "session_ended")
+
+
+def test_no_start_overwrites_an_end() -> None:
+    session_id = ids.new_id()
+    cache.run_sync(live_sessions.ended(session_id), live_sessions.started(session_id))
+    assert cache.run_sync(("GET", live_sessions.key(session_id))) == [b"0"]
+
+
+def test_an_end_that_redis_was_not_told_of_is_told_later(stack: Stack, alice: Person, problem: Problem) -> None:
+    who = caller(alice)
+    with alice.live(ticket=False) as live:
+        with using({"REDIS_URL": "redis://127.0.0.1:1"}):  # nobody listens there
+            sessions.logout(who)
+        assert live.close_code() == 4401
+        assert [event["event"] for event in live.events] == ["session.ended"]
+    wait_until(lambda: cache.run_sync(("GET", live_sessions.key(who.session_id))) == [b"0"])
+    problem(alice.ask("GET", "/v1/me"), 401, "session_ended")
+
+
+def test_a_reuse_that_redis_was_not_told_of_ends_the_session_too(
+    stack: Stack, alice: Person, visitor: Visitor, problem: Problem
+) -> None:
+    visitor.post("/v1/session/refresh", {"refresh_token": alice.session["refresh_token"]})
+    with alice.live(ticket=False) as live:
+        with using({"REDIS_URL": "redis://127.0.0.1:1"}):
+            reuse(alice)
+        assert live.close_code() == 4401
+    problem(alice.ask("GET", "/v1/me"), 401, "session_ended")
+
+
+def reuse(person: Person) -> None:
+    with pytest.raises(Unauthorized):
+        sessions.refresh(RefreshRequest(person.session["refresh_token"]), Client("127.0.0.1", "test"))
