@@ -13,7 +13,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "lock": ("infra.local.checks:lock", "pin the newest versions of the requirements again"),
     "targets": ("infra.targets:main", "list the function targets"),
     "seed": ("infra.seed:main", "fill a running stack with a world"),
-    "bench": ("infra.bench:main", "measure, and compare with the budgets"),
+    "bench": ("infra.bench.run:main", "measure, and compare with the budgets"),
     "verify": ("infra.verify:main", "compare the projections with Postgres"),
     "redrive": ("infra.redrive:main", "send dead letters again"),
     "moderator": ("infra.moderator:main", "make an account a moderator"),
