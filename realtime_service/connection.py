@@ -100,6 +100,7 @@ class Connection(WSListener):
         self._leave(self)
         if self._admitted is not None:
             self._admitted.cancel()
+            self._admitted = None  # it has this in its frames: what refers to itself waits for the garbage collector
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """Take a frame in; one that is no request closes the socket."""
