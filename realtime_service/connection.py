@@ -1,7 +1,6 @@
 """One socket: who it is, what it asks, what waits to be written to it, and why it is closed."""
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -21,14 +20,45 @@ BURST: Final = 40.0
 CLOSE_SECONDS: Final = 2.0
 
 Admit = Callable[["Connection"], Awaitable[bool]]
+Tell = Callable[["Connection"], None]
 Missed = Callable[[int], Awaitable[list[Event] | None]]
 _log: Final = logging.getLogger("live")
 
 
 class Connection(WSListener):
-    """A socket from its upgrade on. `admit` authenticates it and takes it into the hub, or closes it."""
+    """A socket from its upgrade on. `admit` authenticates it and takes it into the hub, or closes it.
 
-    def __init__(self, format: Codec, admit: Admit, leave: "Callable[[Connection], None]"):
+    `leave` is told when it goes, and `due` when it is to be flushed at the end of the turn.
+    """
+
+    __slots__ = (
+        "_admit",
+        "_admitted",
+        "_allowance",
+        "_allowed_at",
+        "_catching_up",
+        "_closing",
+        "_cut",
+        "_due",
+        "_in_parts",
+        "_leave",
+        "_parts",
+        "_requests",
+        "_stream",
+        "_transport",
+        "_unwritten",
+        "_waiting",
+        "connected_at",
+        "cuts",
+        "format",
+        "gone",
+        "heard_at",
+        "last_seq",
+        "session_id",
+        "user_id",
+    )
+
+    def __init__(self, format: Codec, admit: Admit, leave: Tell, due: Tell):
         self.format: Codec = format
         self.user_id = 0
         self.session_id = 0
@@ -36,7 +66,10 @@ class Connection(WSListener):
         self.last_seq = 0
         self._admit = admit
         self._leave = leave
+        self._due = due
         self._transport: WSTransport | None = None
+        # What its frames go to as they are: picows would copy each, and build its head anew.
+        self._stream: asyncio.WriteTransport | None = None
         self._unwritten: list[bytes] = []
         # Events wait here while what came before them is still being read.
         self._waiting: list[Event] | None = None
@@ -55,16 +88,19 @@ class Connection(WSListener):
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Authenticate first; frames that come before are answered after."""
         self._transport = transport
+        self._stream = transport.underlying_transport
+        self._stream.set_write_buffer_limits(high=MAX_UNSENT)
         self._admitted = asyncio.get_running_loop().create_task(self._serve())
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """It is gone."""
         self._closing = True
-        self._transport = None
+        self._transport = self._stream = None
         self.gone.set()
         self._leave(self)
         if self._admitted is not None:
             self._admitted.cancel()
+            self._admitted = None  # it has this in its frames: what refers to itself waits for the garbage collector
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """Take a frame in; one that is no request closes the socket."""
@@ -96,7 +132,8 @@ class Connection(WSListener):
             self._take(body)
 
     def pause_writing(self) -> None:
-        """The kernel's buffer is full; `_write` watches ours."""
+        """More than MAX_UNSENT waits: it reads too slowly. Closed later, as a write to it is under way."""
+        asyncio.get_running_loop().call_soon(self.close, 1013, "slow reader")
 
     def resume_writing(self) -> None:
         """It has drained."""
@@ -127,9 +164,7 @@ class Connection(WSListener):
         """
         if self._closing or self._transport is None:
             return
-        self._flush()
-        if self._closing:
-            return  # it was found to be a slow reader
+        self.flush()
         self._closing = True
         self._transport.send_close(cast("WSCloseCode", code), reason.encode())
         asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._give_up)
@@ -238,22 +273,20 @@ class Connection(WSListener):
                 self._send(event)
 
     def _write(self, data: bytes) -> None:
-        if self._closing or self._transport is None:
+        if self._closing:
             return
         if not self._unwritten:
-            asyncio.get_running_loop().call_soon(self._flush)
+            self._due(self)
         self._unwritten.append(data)
 
-    def _flush(self) -> None:
-        # What waits is written at once a turn of the event loop: many frames, one call of the system.
-        unwritten, self._unwritten = self._unwritten, []
-        if self._transport is None or not unwritten:
+    def flush(self) -> None:
+        """Write what waits."""
+        unwritten, stream = self._unwritten, self._stream
+        if not unwritten or stream is None:
             return
-        transport = self._transport.underlying_transport
-        with contextlib.suppress(OSError):
-            transport.write(b"".join(unwritten) if len(unwritten) > 1 else unwritten[0])
-            if transport.get_write_buffer_size() > MAX_UNSENT:
-                self.close(1013, "slow reader")
+        data = unwritten[0] if len(unwritten) == 1 else b"".join(unwritten)
+        unwritten.clear()
+        stream.write(data)
 
 
 def _has_shape(request: dict[Any, Any]) -> bool:

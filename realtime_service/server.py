@@ -19,6 +19,7 @@ from realtime_service import inbox
 from realtime_service.connection import MAX_FRAME, Connection
 from realtime_service.frames import SUBPROTOCOLS
 from realtime_service.hub import Hub
+from realtime_service.turn import Turn
 from shared.kernel import cache, http, sessions, tokens
 from shared.kernel.config import settings
 from shared.kernel.problems import Forbidden, NotFound, Problem, Unauthorized, Unreadable
@@ -44,6 +45,7 @@ class Server:
 
     def __init__(self) -> None:
         self.hub = Hub(settings().instance_id)
+        self.turn = Turn()
         self.draining = False
 
     async def run(self, host: str, port: int, stop: asyncio.Event) -> None:
@@ -111,7 +113,8 @@ class Server:
             credentials = Credentials(None, None)
         except Problem as problem:
             return _plain(problem.status, problem.document())
-        connection = Connection(SUBPROTOCOLS[chosen], _admission(self.hub, credentials), self.hub.remove)
+        admit = _admission(self.hub, credentials)
+        connection = Connection(SUBPROTOCOLS[chosen], admit, self.hub.remove, self.turn.add)
         response = WSUpgradeResponse.create_101_response(extra_headers={"Sec-WebSocket-Protocol": chosen})
         return WSUpgradeResponseWithListener(response, connection)
 

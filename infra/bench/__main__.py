@@ -2,6 +2,6 @@
 
 import sys
 
-from infra.bench import main
+from infra.bench.run import main
 
 sys.exit(main(sys.argv[1:]))

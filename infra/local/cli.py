@@ -1,9 +1,13 @@
 """The commands behind `./dev`."""
 
+import contextlib
 import importlib
 import importlib.util
+import resource
 import sys
 from typing import Final
+
+OPEN_FILES: Final = 8192
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "up": ("infra.local.up:up", "start the whole stack on this machine"),
@@ -13,7 +17,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "lock": ("infra.local.checks:lock", "pin the newest versions of the requirements again"),
     "targets": ("infra.targets:main", "list the function targets"),
     "seed": ("infra.seed:main", "fill a running stack with a world"),
-    "bench": ("infra.bench:main", "measure, and compare with the budgets"),
+    "bench": ("infra.bench.run:main", "measure, and compare with the budgets"),
     "verify": ("infra.verify:main", "compare the projections with Postgres"),
     "redrive": ("infra.redrive:main", "send dead letters again"),
     "moderator": ("infra.moderator:main", "make an account a moderator"),
@@ -26,6 +30,7 @@ def main() -> int:
     known = {name: what for name, what in COMMANDS.items() if _exists(what[0].partition(":")[0])}
     match sys.argv[1:]:
         case [name, *arguments] if name in known:
+            _allow_many_sockets()
             module, _, function = known[name][0].partition(":")
             return getattr(importlib.import_module(module), function)(arguments) or 0
         case [] | ["-h" | "--help" | "help"]:
@@ -36,6 +41,15 @@ def main() -> int:
             print(f"./dev: no command {name!r}; there are {', '.join(known)}", file=sys.stderr)
             return 2
     return 2
+
+
+def _allow_many_sockets() -> None:
+    # A socket is a file, and shells allow 1,024 (macOS: 256) where more are to be had. What is started inherits it.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _exists(module: str) -> bool:

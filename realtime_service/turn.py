@@ -1,0 +1,32 @@
+"""Writing once a turn of the event loop: many frames for a socket are one call of the system."""
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from realtime_service.connection import Connection
+
+_log: Final = logging.getLogger("live")
+
+
+class Turn:
+    """The sockets that have something to write. One callback for all: one each costs much of what it does."""
+
+    def __init__(self) -> None:
+        self._due: list[Connection] = []
+
+    def add(self, connection: "Connection") -> None:
+        """Have it flushed when this turn ends."""
+        if not self._due:
+            asyncio.get_running_loop().call_soon(self._end)
+        self._due.append(connection)
+
+    def _end(self) -> None:
+        due, self._due = self._due, []
+        for connection in due:
+            try:
+                connection.flush()
+            except Exception:  # a fault of one socket's is not the others'
+                _log.exception("a socket can't be written to")
+                connection.close(1011, "internal error")
