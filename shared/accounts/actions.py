@@ -3,7 +3,7 @@
 import msgspec
 
 from shared.accounts import model, passwords, sessions, store
-from shared.kernel import cache, clock, db, events, ids, tokens
+from shared.kernel import clock, db, events, ids, tokens
 from shared.kernel.endpoint import Client
 from shared.kernel.problems import Conflict, Invalid
 from shared.profiles import reads as profiles
@@ -30,7 +30,7 @@ def request_signup(body: model.SignupRequest) -> model.SignupStarted:
             expires=now + model.SIGNUP_MS,
         )
         events.emit(conn, model.SignupRequested(signup_id, email, is_open))
-    _nudge()
+    events.after_commit()
     return model.SignupStarted(token, now + model.SIGNUP_MS)
 
 
@@ -70,7 +70,7 @@ def complete_signup(body: model.NewAccount, client: Client) -> model.SignedIn:
             raise Conflict("username_taken", "This username is taken.") from None
         raise _dead_token() from None  # the address was registered meanwhile
     commands, cards = profiles.fresh([user_id])
-    _project([*commands, *opened.commands])
+    events.after_commit(*commands, *opened.commands)
     return model.SignedIn(msgspec.json.decode(cards[user_id].json, type=UserCard), opened.session)
 
 
@@ -98,6 +98,13 @@ def _register(
     return user_id, opened
 
 
+def is_flooded(event: model.SignupRequested) -> bool:
+    """Whether the address was mailed too often of late, by whomever: its owner may never have asked."""
+    most = model.SIGNUP_MAILS
+    with db.connection() as conn:
+        return len(store.EARLIER_SIGNUPS.all(conn, id=event.signup_id, window=model.SIGNUP_MS, most=most)) >= most
+
+
 def signup_mail(event: model.SignupRequested) -> str | None:
     """The code to mail for a signup, derived anew; None when it is gone, or the address has an account."""
     with db.connection() as conn:
@@ -107,14 +114,3 @@ def signup_mail(event: model.SignupRequested) -> str | None:
 
 def _dead_token() -> Invalid:
     return Invalid.field("signup_token", "invalid_token", "This signup has ended. Begin a new one.")
-
-
-def _project(commands: list[cache.Command]) -> None:
-    try:
-        cache.run_sync(*commands, events.nudge())
-    except cache.CacheUnavailable:
-        pass  # the background functions project it when Redis is back
-
-
-def _nudge() -> None:
-    _project([])

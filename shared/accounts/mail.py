@@ -29,6 +29,8 @@ def send_signup_mail(event: SignupRequested) -> None:
     with db.connection() as conn:
         if _IS_DONE.maybe(conn, effect=effect) is not None:
             return
+    if actions.is_flooded(event):
+        return
     code = actions.signup_mail(event)
     if code is None and event.open:
         return  # the signup is over: its code is good for nothing

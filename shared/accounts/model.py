@@ -19,6 +19,8 @@ MIN_AGE_YEARS: Final = 13
 PASSWORD_LENGTH: Final = (8, 256)
 SIGNUP_MS: Final = 15 * 60 * 1000
 WRONG_CODES: Final = 5
+# To one address within the life of a code; the answers to more requests are the same, and nothing is mailed.
+SIGNUP_MAILS: Final = 5
 REFRESH_MS: Final = 60 * 24 * 3600 * 1000
 
 # Control characters, line ends, and those that turn the direction of what stands around them (Trojan Source).

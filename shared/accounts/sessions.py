@@ -60,7 +60,7 @@ def login(body: model.Credentials, client: Client) -> model.SignedIn:
             store.SET_PASSWORD_HASH.run(conn, id=row.id, fresh=fresh_hash, old=row.password_hash)
         opened = open_session(conn, row.id, client)
     commands, cards = profiles.fresh([row.id])
-    _tell([*commands, *opened.commands])
+    events.after_commit(*commands, *opened.commands)
     return model.SignedIn(msgspec.json.decode(cards[row.id].json, type=UserCard), opened.session)
 
 
@@ -86,7 +86,7 @@ def refresh(body: model.RefreshRequest, client: Client) -> model.Refreshed:
             _end(conn, row.user_id, row.id)
     if not row.current:
         # Someone else has the token: whoever it is, the session ends for both.
-        _tell_of_end(row.user_id, row.id)
+        events.after_commit(*_end_commands(row.user_id, row.id))
         raise _bad_refresh()
     # Redis is told nothing: it knows that the session lives, or asks; and by now it may have ended.
     return model.Refreshed(session)
@@ -96,7 +96,8 @@ def logout(caller: Caller) -> None:
     """End the caller's session, at once and everywhere."""
     with db.transaction() as conn:
         _end(conn, caller.user_id, caller.session_id)
-    _tell_of_end(caller.user_id, caller.session_id)
+    # Before the answer; should Redis not hear it, the background function tells it.
+    events.after_commit(*_end_commands(caller.user_id, caller.session_id))
 
 
 def stop(event: model.SessionEnded) -> None:
@@ -145,20 +146,9 @@ def _count_try(conn: db.Connection, account: str, address: str) -> None:
         raise TooManyRequests(max(1, -(-wait // 1000)), "too_many_logins")
 
 
-def _tell(commands: list[cache.Command]) -> None:
-    try:
-        cache.run_sync(*commands, events.nudge())
-    except cache.CacheUnavailable:
-        pass  # sessions are asked of Postgres until Redis is back; of an end the background function tells it then
-
-
 def _end(conn: db.Connection, user_id: int, session_id: int) -> None:
     if store.END_SESSION.maybe(conn, id=session_id, user_id=user_id, now=clock.now_ms()) is not None:
         events.emit(conn, model.SessionEnded(user_id, session_id))
-
-
-def _tell_of_end(user_id: int, session_id: int) -> None:
-    _tell(_end_commands(user_id, session_id))
 
 
 def _end_commands(user_id: int, session_id: int) -> list[cache.Command]:

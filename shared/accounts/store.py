@@ -88,6 +88,13 @@ TAKE_VERIFIED = db.Statement(
 )
 SIGNUP_KEY = db.Statement("SELECT id, email, open, key_id, wrong_codes FROM signups WHERE id = :id", SignupRow)
 
+EARLIER_SIGNUPS = db.Statement(
+    """SELECT e.id, e.email, e.open, e.key_id, e.wrong_codes FROM signups s
+         JOIN signups e ON e.email = s.email AND e.created_at BETWEEN s.created_at - :window AND s.created_at
+        WHERE s.id = :id AND e.id < s.id LIMIT :most""",
+    SignupRow,
+)
+
 OWN = db.Statement("SELECT email, birthday, created_at FROM users WHERE id = :id", OwnRow)
 INSERT_USER = db.Statement(
     """INSERT INTO users (id, username, email, name, bio, birthday, password_hash, created_at)

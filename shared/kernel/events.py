@@ -102,7 +102,7 @@ def after_commit(*commands: cache.Command) -> None:
     """
     waiting = _waiting.get()
     if waiting is not None:
-        waiting += commands
+        waiting += (*commands, nudge())
         return
     try:
         cache.run_sync(*commands, nudge())
@@ -119,7 +119,7 @@ async def in_thread(act: Callable[[], T]) -> T:
     finally:
         if waiting:
             try:
-                await cache.run(*waiting, nudge())
+                await cache.run(*waiting)
             except cache.CacheUnavailable:
                 pass
 

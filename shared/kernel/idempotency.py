@@ -15,6 +15,8 @@ from shared.kernel.problems import Conflict, Invalid, Problem
 KEPT_MS: Final = 24 * 3600 * 1000
 # A request that died while it ran holds its key no longer than any request can run.
 RUNNING_MS: Final = 60_000
+# Refusals that say "not now": remembered, they would keep out for a day who obeys their Retry-After.
+_PASSING: Final = (401, 429)
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 
 
@@ -103,7 +105,7 @@ def _run(
     try:
         answer = call()
     except Problem as problem:
-        if problem.status >= 500:
+        if problem.status >= 500 or problem.status in _PASSING:
             _forget(scope, key, owner)
             raise
         answer = refuse(problem)

@@ -1,10 +1,8 @@
 """Making and deleting posts."""
 
-from collections.abc import Sequence
-
 import msgspec
 
-from shared.kernel import cache, clock, db, events, ids
+from shared.kernel import clock, db, events, ids
 from shared.kernel.endpoint import Caller, Encoded, PostId
 from shared.kernel.problems import Forbidden, Invalid, NotFound
 from shared.media import actions as media
@@ -41,7 +39,7 @@ def create(caller: Caller, new: NewPost) -> Encoded:
         store.COUNT_POST.run(conn, user_id=caller.user_id, step=1)
         events.emit(conn, PostCreated(post_id, caller.user_id))
     commands, cards = profiles.fresh([caller.user_id])
-    _project([*projection.rows([row]), *commands])
+    events.after_commit(*projection.rows([row]), *commands)
     if caller.user_id not in cards:
         raise Forbidden("account_gone")
     return Encoded(reads.spliced(projection.body(row), cards[caller.user_id], by_visitor=False))
@@ -58,7 +56,7 @@ def delete(caller: Caller, post_id: PostId) -> None:
     if row is None:
         raise _refusal(caller, post_id)
     commands, _ = profiles.fresh([caller.user_id])
-    _project([*projection.rows([row]), *commands])
+    events.after_commit(*projection.rows([row]), *commands)
 
 
 def _refusal(caller: Caller, post_id: int) -> Exception:
@@ -69,13 +67,6 @@ def _refusal(caller: Caller, post_id: int) -> Exception:
     if not may_see(visibility.between(caller.user_id, [author])[author]):
         return NotFound("post_not_found")
     return Forbidden("not_author", "Only its author can delete a post.")
-
-
-def _project(commands: Sequence[cache.Command]) -> None:
-    try:
-        cache.run_sync(*commands, events.nudge())
-    except cache.CacheUnavailable:
-        pass  # the background functions project it when Redis is back
 
 
 def _owner(post_id: int) -> str:

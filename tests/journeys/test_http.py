@@ -84,6 +84,13 @@ class TestIdempotency:
         assert len({answer.content for answer in answers if answer.status_code == 201}) == 1
         assert alice.get("/v1/me")["counts"]["posts"] == 1
 
+    def test_a_refusal_for_now_is_not_remembered(self, alice: Person, visitor: Visitor, problem: Problem) -> None:
+        wrong = {"login": alice.username, "password": "not this one"}
+        for _ in range(2):
+            refused = visitor.ask("POST", "/v1/login", wrong, idempotency_key="login")
+            problem(refused, 401, "bad_credentials")
+            assert "idempotent-replayed" not in refused.headers
+
     @pytest.mark.parametrize("key", ["", "x" * 256, "two words"])
     def test_a_key_that_is_none(self, alice: Person, problem: Problem, key: str) -> None:
         problem(alice.ask("POST", "/v1/live/tickets", idempotency_key=key), 422, "invalid")
