@@ -5,7 +5,8 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from statistics import median
 from urllib.parse import urlsplit
@@ -86,24 +87,26 @@ def measure(stack: Stack, people: People, say: Callable[[str], None]) -> list[Me
         yardsticks: list[float] = []
         for name, budget, make in READS_AND_WRITES:
             say(name)
-            requests = make(people)
+            requests = deque(make(people))
             _send(api, requests, 0.5)
             rounds = [(_send(port, _TRIVIAL, TRIVIAL_SECONDS), _send(api, requests, SECONDS)) for _ in range(ROUNDS)]
             found.append(_ratio(name, rounds, budget, _trips(api, requests[0])))
             yardsticks += [trivial.per_second for trivial, _ in rounds]
         say("create_post")
-        rounds = [(_send(port, _TRIVIAL, TRIVIAL_SECONDS), _send(api, batch, once=True)) for batch in posts]
+        rounds = [(_send(port, _TRIVIAL, TRIVIAL_SECONDS), _send(api, deque(batch), once=True)) for batch in posts]
         found.append(_ratio("create_post", rounds, None, ""))
     found.insert(0, Measure("trivial", median(yardsticks), "requests/s"))
     say("events")
     return [*found, _events(stack)]
 
 
-_TRIVIAL = [load.request("GET", "/")]
+_TRIVIAL = deque([load.request("GET", "/")])
 
 
-def _send(port: int, requests: Sequence[bytes], seconds: float = 0.0, *, once: bool = False) -> load.Tally:
+def _send(port: int, requests: deque[bytes], seconds: float = 0.0, *, once: bool = False) -> load.Tally:
+    """Load, and leave the requests so that the next load goes on behind this one: a follow is not one already made."""
     tally = load.apply(port, requests, seconds=seconds, once=once)
+    requests.rotate(-tally.requests)
     if bad := {status: count for status, count in tally.statuses.items() if not 200 <= status < 300}:
         raise Failed(f"{requests[0].splitlines()[0].decode()}: answered {bad} of {tally.requests}")
     return tally
