@@ -6,7 +6,7 @@ from shared.feed import store
 from shared.feed.model import FEEDS, entry_of, parts_of
 from shared.kernel import cache, db, guard, ids, single_flight
 from shared.kernel.endpoint import Caller, Encoded
-from shared.kernel.pages import PageQuery, cursor
+from shared.kernel.pages import PageQuery, cursor, join
 from shared.posts import reads as posts
 from shared.visibility.model import shows_in_feed
 
@@ -23,14 +23,14 @@ async def page(caller: Caller, query: PageQuery) -> Encoded:
         entries = await _entries(caller.user_id, before, wanted)
         for position, encoded in await _visible(caller, entries):
             if len(items) == query.limit:
-                return posts.join(items, cursor("f", before or 0))
+                return join(items, cursor("f", before or 0))
             items.append(encoded)
             before = position
         if len(entries) < wanted:
-            return posts.join(items, None)
+            return join(items, None)
         before = parts_of(entries[-1])[0] if len(items) < query.limit else before
         if len(items) == query.limit:
-            return posts.join(items, cursor("f", before or 0))
+            return join(items, cursor("f", before or 0))
 
 
 async def _visible(caller: Caller, entries: list[str]) -> list[tuple[int, bytes]]:

@@ -1,11 +1,13 @@
 """Pages of lists: the query that asks for one, its cursor, its answer."""
 
 import base64
+from collections.abc import Sequence
 from typing import Annotated, Generic, TypeVar
 
 import msgspec
 
 from shared.kernel import ids
+from shared.kernel.endpoint import Encoded
 from shared.kernel.problems import Invalid
 
 T = TypeVar("T")
@@ -43,3 +45,9 @@ class Page(msgspec.Struct, Generic[T], frozen=True):
 def cursor(kind: str, position: int) -> str:
     """The opaque cursor for what comes after the item at `position`."""
     return base64.urlsafe_b64encode(f"{kind}{ids.encode(position)}".encode()).rstrip(b"=").decode()
+
+
+def join(items: Sequence[bytes], next_cursor: str | None) -> Encoded:
+    """A page of items that are encoded already."""
+    end = b"null" if next_cursor is None else b'"%b"' % next_cursor.encode()
+    return Encoded(b'{"items":[%b],"next_cursor":%b}' % (b",".join(items), end))

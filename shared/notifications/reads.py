@@ -2,7 +2,7 @@
 
 from shared.kernel import cache, db, guard, ids
 from shared.kernel.endpoint import Caller, Encoded
-from shared.kernel.pages import PageQuery, cursor
+from shared.kernel.pages import PageQuery, cursor, join
 from shared.notifications import projection, store
 from shared.notifications.projection import Entry
 from shared.profiles import reads as profiles
@@ -19,18 +19,18 @@ async def page(caller: Caller, query: PageQuery) -> Encoded:
         entries = await _entries(caller.user_id, before, wanted)
         for position, encoded in await _visible(caller, entries):
             if len(items) == query.limit:
-                return Encoded(_join(items, cursor("n", before or 0)))
+                return join(items, cursor("n", before or 0))
             items.append(encoded)
             before = position
         if len(entries) < wanted:
-            return Encoded(_join(items, None))
+            return join(items, None)
         if len(items) < query.limit:
             before = entries[-1].latest_id
         elif before == entries[-1].latest_id:
-            return Encoded(_join(items, cursor("n", before or 0)))
+            return join(items, cursor("n", before or 0))
         else:
             # The last one asked for was hidden; whether more follow is for the next page to say.
-            return Encoded(_join(items, cursor("n", entries[-1].latest_id)))
+            return join(items, cursor("n", entries[-1].latest_id))
 
 
 def unread_count(user_id: int) -> int:
@@ -82,8 +82,3 @@ async def _visible(caller: Caller, entries: list[Entry]) -> list[tuple[int, byte
     relations = await visibility.take(caller.user_id, actors, replies[1])
     heard = {actor: card for actor, card in found.items() if may_notify(relations[actor])}
     return [(entry.latest_id, encoded(entry, heard)) for entry in entries if not heard.keys().isdisjoint(entry.actors)]
-
-
-def _join(items: list[bytes], next_cursor: str | None) -> bytes:
-    end = b"null" if next_cursor is None else b'"%b"' % next_cursor.encode()
-    return b'{"items":[%b],"next_cursor":%b}' % (b",".join(items), end)

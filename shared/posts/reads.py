@@ -7,7 +7,7 @@ import msgspec
 
 from shared.kernel import cache, db, guard, ids, single_flight
 from shared.kernel.endpoint import Caller, Encoded, PostId, Username
-from shared.kernel.pages import PageQuery, cursor
+from shared.kernel.pages import PageQuery, cursor, join
 from shared.kernel.problems import NotFound
 from shared.kernel.projection import body_of
 from shared.posts import projection, store
@@ -122,12 +122,6 @@ async def of_user(viewer: Caller | None, username: Username, query: PageQuery) -
     if not shown:
         await profiles.profile_of(viewer, user_id)
     return join([shown[post_id] for post_id in page if post_id in shown], following)
-
-
-def join(items: Sequence[bytes], next_cursor: str | None) -> Encoded:
-    """A page of encoded items."""
-    end = b"null" if next_cursor is None else b'"%b"' % next_cursor.encode()
-    return Encoded(b'{"items":[%b],"next_cursor":%b}' % (b",".join(items), end))
 
 
 async def _ids_of(user_id: int, before: int | None, count: int) -> list[int]:
