@@ -2,17 +2,15 @@
 
 from shared.accounts import reads as accounts
 from shared.accounts.model import Me
-from shared.kernel import db, guard
 from shared.kernel.endpoint import Caller, Username, endpoint
 from shared.profiles import actions, reads
 from shared.profiles.model import Profile
 
 
 @endpoint("GET /v1/me")
-async def get_me(caller: Caller) -> Me:
+def get_me(caller: Caller) -> Me:
     """Your own profile, with what waits to be read."""
-    await guard.first()
-    return await db.in_thread(accounts.me, caller)
+    return accounts.me(caller)
 
 
 @endpoint("GET /v1/users/{username}")

@@ -5,9 +5,30 @@ from shared.kernel.endpoint import Caller
 from shared.live import publish
 from shared.notifications import projection, reads, store
 from shared.notifications.model import Act, NotificationChanged
+from shared.posts import reads as posts
+from shared.posts.model import PostCreated, PostDeleted
 from shared.profiles import reads as profiles
+from shared.profiles.model import FollowChanged
 from shared.visibility import reads as visibility
 from shared.visibility.model import may_notify
+
+
+def of_follow(event: FollowChanged) -> None:
+    """Tell a user of a new follower, or take it back."""
+    username = profiles.username_of(event.followee_id)
+    if username is not None:
+        apply([Act(event.followee_id, "follow", f"user:{username}", event.follower_id, event.follow_id, event.version)])
+
+
+def of_post(event: PostCreated | PostDeleted) -> None:
+    """Tell those mentioned in a post, or take it back: whichever the post is by now."""
+    state = posts.mentions_of(event.post_id)
+    if state is None:
+        return
+    subject = f"post:{ids.encode(event.post_id)}"
+    act_id = None if state.deleted else event.post_id
+    mentioned = profiles.named(state.mentions) if state.deleted else profiles.reachable(event.author_id, state.mentions)
+    apply([Act(user_id, "mention", subject, event.author_id, act_id, state.version) for user_id in mentioned.values()])
 
 
 def apply(acts: list[Act]) -> None:
