@@ -233,6 +233,19 @@ def processes(stack: Stack, part: str) -> list[psutil.Process]:
     return [first, *first.children(recursive=True)]
 
 
+@contextmanager
+def standing_still(stack: Stack, *parts: str) -> Iterator[None]:
+    """These parts of the stack do nothing meanwhile, and then go on."""
+    stopped = [process for part in parts for process in processes(stack, part)]
+    for process in stopped:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in stopped:
+            process.resume()
+
+
 def decoded(answer: httpx.Response) -> Any:
     """The body of an answer; None if it has none."""
     if not answer.content:

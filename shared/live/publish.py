@@ -17,9 +17,13 @@ KEPT_EVENTS: Final = 1000
 BOOT_FLOOR: Final = "live:floor"
 
 # KEYS: the mark of what was sent already (may be empty), then inbox and floor of each user, in turn.
-# ARGV: seconds kept, events kept, the event up to its seq, the rest after it, then each user's channel.
+# ARGV: seconds kept, events kept, the version for the mark, the event up to its seq, the rest after it, then each
+# user's channel.
 _DELIVER: Final = cache.Script("""
-if KEYS[1] ~= '' and not redis.call('SET', KEYS[1], '1', 'NX', 'EX', ARGV[1]) then return 0 end
+if KEYS[1] ~= '' then
+  if tonumber(redis.call('GET', KEYS[1]) or '0') >= tonumber(ARGV[3]) then return 0 end
+  redis.call('SET', KEYS[1], ARGV[3], 'EX', ARGV[1])
+end
 local time = redis.call('TIME')
 local micros = time[1] * 1000000 + time[2]
 for i = 2, #KEYS, 2 do
@@ -32,20 +36,21 @@ for i = 2, #KEYS, 2 do
     redis.call('SET', KEYS[i + 1], string.format('%.0f', seq - 1), 'EX', ARGV[1] + 3600)
   end
   local text = string.format('%.0f', seq)
-  local event = ARGV[3] .. text .. ARGV[4]
+  local event = ARGV[4] .. text .. ARGV[5]
   redis.call('XADD', KEYS[i], 'MAXLEN', '~', ARGV[2], text .. '-0', 'e', event)
   redis.call('EXPIRE', KEYS[i], ARGV[1])
   redis.call('EXPIRE', KEYS[i + 1], ARGV[1] + 3600)
-  redis.call('PUBLISH', ARGV[4 + i / 2], event)
+  redis.call('PUBLISH', ARGV[5 + i / 2], event)
 end
 return 1
 """)
 
 
-def deliver(user_ids: Sequence[int], event: str, data: bytes, *, once: str = "") -> None:
+def deliver(user_ids: Sequence[int], event: str, data: bytes, *, once: str = "", version: int = 1) -> None:
     """Send one event, `data` in JSON, to each user. Raises CacheUnavailable.
 
     With `once`, the same mark sends nothing a second time: a background function that runs again is not heard twice.
+    Where what the mark stands for changes, only a newer `version` of it is sent.
     """
     if not user_ids:
         return
@@ -55,7 +60,7 @@ def deliver(user_ids: Sequence[int], event: str, data: bytes, *, once: str = "")
     head = f'{{"event":"{event}","seq":'
     tail = b',"at":%d,"data":%b}' % (clock.now_ms(), data)
     channels = [channel(user_id) for user_id in user_ids]
-    cache.run_sync(_DELIVER.command(keys, [KEPT_SECONDS, KEPT_EVENTS, head, tail, *channels]))
+    cache.run_sync(_DELIVER.command(keys, [KEPT_SECONDS, KEPT_EVENTS, version, head, tail, *channels]))
 
 
 def session_ended(user_id: int, session_id: int) -> cache.Command:

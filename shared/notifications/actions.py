@@ -50,30 +50,32 @@ def _apply(act: Act) -> None:
         heard = store.SET_ACT.maybe(conn, id=group.id, actor_id=act.actor_id, act_id=act.act_id, version=act.version)
         if heard is None:
             return  # it was heard before, or something newer was
-        store.RECOUNT.run(conn, id=group.id, added=act.act_id is not None)
-        events.emit(conn, NotificationChanged(group.id, act.user_id, group.version))
+        changed = store.RECOUNT.maybe(conn, id=group.id, added=act.act_id is not None)
+        if changed is not None:
+            events.emit(conn, NotificationChanged(group.id, act.user_id, changed.version))
     _project(act.user_id)
 
 
 def push(event: NotificationChanged) -> None:
-    """Tell the user's sockets what a notification is by now, once a change."""
+    """Tell the user's sockets what a notification is by now: each change is heard, once, at least in what it led to.
+
+    What is told goes by the version that was read, not by the event's: of two at once the older never comes last.
+    """
     with db.connection() as conn:
         group = store.BY_ID.maybe(conn, id=event.notification_id)
-    if group is None or group.version != event.version:
-        return  # a newer change tells it
-    once = f"notification:{ids.encode(group.id)}:{group.version}"
+    if group is None:
+        return
+    once = f"notification:{ids.encode(group.id)}"
     if group.latest_id is None:
         # Made and taken back at once: nobody heard of it, and taking back is heard all the same.
-        publish.deliver(
-            [event.user_id], "notification.revoked", b'{"id":"%b"}' % ids.encode(group.id).encode(), once=once
-        )
+        gone = b'{"id":"%b"}' % ids.encode(group.id).encode()
+        publish.deliver([event.user_id], "notification.revoked", gone, once=once, version=group.version)
         return
     relations = visibility.between(event.user_id, group.actors)
     found = profiles.load_cards_sync([actor for actor in group.actors if may_notify(relations[actor])])
     if found:
-        publish.deliver(
-            [event.user_id], "notification.created", reads.encoded(projection.entry_of(group), found), once=once
-        )
+        there = reads.encoded(projection.entry_of(group), found)
+        publish.deliver([event.user_id], "notification.created", there, once=once, version=group.version)
 
 
 def mark_all_read(caller: Caller) -> None:

@@ -32,10 +32,11 @@ class CountRow(msgspec.Struct, frozen=True):
     count: int
 
 
-# The group, made if need be, and locked: acts on it come one after another.
+# The group, made if need be, and locked: acts on it come one after another. The update is for the lock and changes
+# nothing: an act that was heard before must not look like a change.
 LOCK_GROUP = db.Statement(
     """INSERT INTO notifications AS n (id, user_id, type, subject) VALUES (:id, :user_id, :type, :subject)
-       ON CONFLICT (user_id, type, subject) DO UPDATE SET version = n.version + 1 RETURNING id, version""",
+       ON CONFLICT (user_id, type, subject) DO UPDATE SET version = n.version RETURNING id, version""",
     ChangedRow,
 )
 # Gives a row only if the act is newer than what was heard of this actor.
@@ -47,13 +48,15 @@ SET_ACT = db.Statement(
          WHERE a.act_version < excluded.act_version RETURNING notification_id, act_version""",
     ChangedRow,
 )
-# Counts come from the set itself. A new act makes the group unread; one undone leaves that as it was.
+# Counts come from the set itself. A new act makes the group unread; one undone leaves that as it was. Gives a row
+# unless there was nothing in it and still is: of that nobody is told.
 RECOUNT = db.Statement(
-    """UPDATE notifications SET
+    """UPDATE notifications SET version = version + 1,
          actor_count = (SELECT count(*) FROM notification_actors WHERE notification_id = :id AND act_id IS NOT NULL),
          latest_id = (SELECT max(act_id) FROM notification_actors WHERE notification_id = :id),
          unread = CASE WHEN :added THEN true ELSE unread END
-       WHERE id = :id"""
+       WHERE id = :id AND (actor_count > 0 OR :added) RETURNING id, version""",
+    ChangedRow,
 )
 _COLUMNS = """n.id, n.user_id, n.type, n.subject, n.latest_id, n.actor_count, n.unread, n.version,
   ARRAY(SELECT actor_id FROM notification_actors a WHERE a.notification_id = n.id AND a.act_id IS NOT NULL
@@ -69,8 +72,9 @@ UNREAD = db.Statement(
         WHERE user_id = :user_id AND latest_id IS NOT NULL AND unread LIMIT 1000) n""",
     CountRow,
 )
+# Not a new version: what is still to be told is told all the same, and having been read is not told.
 MARK_ALL_READ = db.Statement(
-    """UPDATE notifications SET unread = false, version = version + 1
+    """UPDATE notifications SET unread = false
         WHERE user_id = :user_id AND latest_id IS NOT NULL AND unread RETURNING id, version""",
     ChangedRow,
 )

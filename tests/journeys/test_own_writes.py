@@ -5,21 +5,17 @@ from collections.abc import Iterator
 import pytest
 
 from infra.local.stack import Stack
-from tests.client import Person, processes, wait_until
+from tests.client import Person, standing_still, wait_until
 
 
 # They sign up first: that needs a mail.
 @pytest.fixture
-def standing_still(stack: Stack, alice: Person, bob: Person) -> Iterator[None]:
-    stopped = [process for part in ("background", "relay") for process in processes(stack, part)]
-    for process in stopped:
-        process.suspend()
-    yield
-    for process in stopped:
-        process.resume()
+def nothing_behind(stack: Stack, alice: Person, bob: Person) -> Iterator[None]:
+    with standing_still(stack, "background", "relay"):
+        yield
 
 
-@pytest.mark.usefixtures("standing_still")
+@pytest.mark.usefixtures("nothing_behind")
 def test_what_is_written_is_read_at_once(alice: Person, bob: Person) -> None:
     # Asked before, so that Redis holds what the writes make stale.
     alice.get("/v1/feed")
@@ -45,7 +41,7 @@ def test_what_is_written_is_read_at_once(alice: Person, bob: Person) -> None:
     assert alice.get(f"/v1/users/{bob.username}")["counts"]["followers"] == 0
 
 
-@pytest.mark.usefixtures("standing_still")
+@pytest.mark.usefixtures("nothing_behind")
 def test_whom_one_follows_is_in_the_feed_at_once(alice: Person, bob: Person) -> None:
     post = bob.post_photo("Older than the follow")
     own = alice.post_photo("My own")
@@ -59,14 +55,8 @@ def test_whom_one_follows_is_in_the_feed_at_once(alice: Person, bob: Person) -> 
 
 
 def test_what_stood_still_goes_on(alice: Person, bob: Person, stack: Stack) -> None:
-    stopped = processes(stack, "background")
-    for process in stopped:
-        process.suspend()
-    try:
+    with standing_still(stack, "background"):
         bob.follow(alice.username)
         post = alice.post_photo(f"Later, @{bob.username}")
-    finally:
-        for process in stopped:
-            process.resume()
     wait_until(lambda: bob.get("/v1/feed")["items"] == [post], 60)
     wait_until(lambda: bob.get("/v1/notifications")["items"], 60)

@@ -1,0 +1,106 @@
+"""Each change of a notification is told live, once, at least in what it led to."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from infra.local.stack import Stack
+from shared.kernel import db, ids
+from shared.live import publish
+from shared.notifications import actions
+from shared.notifications.model import Act, NotificationChanged
+from shared.profiles import reads as profiles
+from tests.client import Live, Person, standing_still
+
+
+class PayloadRow(msgspec.Struct, frozen=True):
+    payload: bytes
+
+
+WAITING = db.Statement(
+    "SELECT payload FROM outbox WHERE topic = 'notification_changed' ORDER BY id DESC LIMIT 1000", PayloadRow
+)
+
+
+@pytest.fixture(autouse=True)
+def nobody_else_tells(stack: Stack, alice: Person, bob: Person) -> Iterator[None]:
+    with standing_still(stack, "background", "relay"):
+        yield
+
+
+def id_of(person: Person) -> int:
+    return profiles.named([person.username])[person.username]
+
+
+def waiting_for(person: Person) -> list[NotificationChanged]:
+    """What is in the outbox for someone, oldest first."""
+    with db.connection() as conn:
+        rows = WAITING.all(conn)
+    events = [msgspec.json.decode(row.payload, type=NotificationChanged) for row in reversed(rows)]
+    return [event for event in events if event.user_id == id_of(person)]
+
+
+def follow_of(follower: Person, followee: Person, version: int = 1, *, undone: bool = False) -> Act:
+    act_id = None if undone else ids.new_id()
+    return Act(id_of(followee), "follow", f"user:{followee.username}", id_of(follower), act_id, version)
+
+
+def told(live: Live, person: Person, name: str = "notification.created") -> list[Any]:
+    """All that has been sent to a person under this name: an end mark comes after it."""
+    end = f"test.end.{ids.new_id()}"
+    publish.deliver([id_of(person)], end, b"null")
+    live.event(end)
+    return [event["data"] for event in live.events if event["event"] == name]
+
+
+def test_an_act_heard_again_swallows_no_news(alice: Person, bob: Person) -> None:
+    act = follow_of(bob, alice)
+    with alice.live() as live:
+        actions.apply([act])
+        actions.apply([act])
+        (event,) = waiting_for(alice)
+        actions.push(event)
+        actions.push(event)
+        assert told(live, alice) == alice.get("/v1/notifications")["items"]
+
+
+def test_marking_as_read_swallows_no_news_and_is_none(alice: Person, bob: Person) -> None:
+    with alice.live() as live:
+        actions.apply([follow_of(bob, alice)])
+        alice.put("/v1/notifications/read")
+        (event,) = waiting_for(alice)
+        actions.push(event)
+        assert [notification["unread"] for notification in told(live, alice)] == [False]
+        alice.put("/v1/notifications/read")
+        actions.push(event)
+        assert len(told(live, alice)) == 1
+
+
+def test_changes_told_late_are_told_once_as_what_they_led_to(alice: Person, bob: Person) -> None:
+    with alice.live() as live:
+        actions.apply([follow_of(bob, alice, 1)])
+        actions.apply([follow_of(bob, alice, 2, undone=True)])
+        actions.apply([follow_of(bob, alice, 3)])
+        for event in reversed(waiting_for(alice)):
+            actions.push(event)
+        assert told(live, alice) == alice.get("/v1/notifications")["items"]
+        actions.apply([follow_of(bob, alice, 4, undone=True)])
+        actions.push(waiting_for(alice)[0])
+        assert told(live, alice, "notification.revoked") == [{"id": told(live, alice)[0]["id"]}]
+
+
+def test_taking_back_what_nobody_heard_of_is_no_news(alice: Person, bob: Person) -> None:
+    actions.apply([follow_of(bob, alice, 2, undone=True)])
+    actions.apply([follow_of(bob, alice, 1)])
+    assert waiting_for(alice) == []
+    assert alice.get("/v1/notifications")["items"] == []
+
+
+def test_nothing_older_is_told_after_something_newer(alice: Person) -> None:
+    once = f"notification:{alice.username}"
+    with alice.live() as live:
+        for version in (1, 3, 2, 3, 4):
+            publish.deliver([id_of(alice)], "test.version", b"%d" % version, once=once, version=version)
+        assert told(live, alice, "test.version") == [1, 3, 4]
