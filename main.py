@@ -17,7 +17,7 @@ ENDPOINT_TARGETS = {
     "functions.live": "create_live_ticket",
 }
 EVENT_TARGETS = {
-    "functions.background.projections": "project_users project_relationships project_posts",
+    "functions.background.projections": "project_users project_relationships project_posts project_notifications",
     "functions.background.feeds": "fan_out_post fan_out_chunk drop_feed",
     "functions.background.notifications": "notify_of_follow notify_of_post",
     "functions.background.live": "push_notification",

@@ -1,6 +1,8 @@
 """What is cached of the truth, brought up to date from Postgres as it is by now: order and repeats don't matter."""
 
 from shared.kernel.events import on
+from shared.notifications import actions as notifications
+from shared.notifications.model import NotificationsRead
 from shared.posts import reads as posts
 from shared.posts.model import PostCreated, PostDeleted
 from shared.profiles import reads as profiles
@@ -25,3 +27,9 @@ def project_posts(event: PostCreated | PostDeleted) -> None:
     """Bring a post up to date, and its author's count."""
     posts.refresh([event.post_id])
     profiles.refresh([event.author_id])
+
+
+@on(NotificationsRead)
+def project_notifications(event: NotificationsRead) -> None:
+    """Drop what is cached of a user's notifications. Other changes of them do that as they are told live."""
+    notifications.refresh(event.user_id)

@@ -4,7 +4,7 @@ from shared.kernel import cache, db, events, ids
 from shared.kernel.endpoint import Caller
 from shared.live import publish
 from shared.notifications import projection, reads, store
-from shared.notifications.model import Act, NotificationChanged
+from shared.notifications.model import Act, NotificationChanged, NotificationsRead
 from shared.posts import reads as posts
 from shared.posts.model import PostCreated, PostDeleted
 from shared.profiles import reads as profiles
@@ -59,8 +59,10 @@ def _apply(act: Act) -> None:
 def push(event: NotificationChanged) -> None:
     """Tell the user's sockets what a notification is by now: each change is heard, once, at least in what it led to.
 
-    What is told goes by the version that was read, not by the event's: of two at once the older never comes last.
+    Before that, what is cached of them is dropped: who hears of a change reads it. What is told goes by the version
+    that was read, not by the event's: of two at once the older never comes last.
     """
+    refresh(event.user_id)
     with db.connection() as conn:
         group = store.BY_ID.maybe(conn, id=event.notification_id)
     if group is None:
@@ -80,13 +82,19 @@ def push(event: NotificationChanged) -> None:
 
 def mark_all_read(caller: Caller) -> None:
     """Mark all of the caller's notifications as read."""
-    with db.connection() as conn:
-        store.MARK_ALL_READ.run(conn, user_id=caller.user_id)
+    with db.transaction() as conn:
+        if store.MARK_ALL_READ.run(conn, user_id=caller.user_id):
+            events.emit(conn, NotificationsRead(caller.user_id))
     _project(caller.user_id)
+
+
+def refresh(user_id: int) -> None:
+    """Drop what is cached of a user's notifications; the next read fills it. Raises CacheUnavailable."""
+    cache.run_sync(*projection.changed(user_id))
 
 
 def _project(user_id: int) -> None:
     try:
         cache.run_sync(*projection.changed(user_id), events.nudge())
     except cache.CacheUnavailable:
-        pass  # Redis is filled anew when it is back
+        pass  # the background functions do it when Redis is back

@@ -51,3 +51,9 @@ class NotificationChanged(Event, frozen=True):
     notification_id: int
     user_id: int
     version: int
+
+
+class NotificationsRead(Event, frozen=True):
+    """A user marked all notifications as read."""
+
+    user_id: int

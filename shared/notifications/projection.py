@@ -1,7 +1,8 @@
 """The newest notifications of a user in Redis: `notifications:{user}`, one value of up to 100 entries.
 
-What changes them takes the value away, after the commit; the next read fills it. A fill that read before a change and
-comes after it would bring back the old: so a fill names the generation it began with, and a change moves that on.
+What changes them takes the value away, after the commit, and its event does so again; the next read fills it. A fill
+that read before a change and comes after it would bring back the old: so a fill names the generation it began with, and
+a change moves that on.
 """
 
 from typing import Final
