@@ -1,5 +1,7 @@
 """Telling users of acts, taking it back, marking as read."""
 
+from collections.abc import Sequence
+
 from shared.kernel import cache, db, events, ids
 from shared.kernel.endpoint import Caller
 from shared.live import publish
@@ -31,29 +33,51 @@ def of_post(event: PostCreated | PostDeleted) -> None:
     apply([Act(user_id, "mention", subject, event.author_id, act_id, state.version) for user_id in mentioned.values()])
 
 
-def apply(acts: list[Act]) -> None:
+def apply(acts: Sequence[Act]) -> None:
     """Bring acts into their notifications: in any order, any number of times, it ends the same.
 
     Nobody is told of themselves, nor across a block or of someone muted; taking back is done for all.
     """
-    for act in acts:
-        if act.user_id == act.actor_id:
-            continue
-        relation = visibility.between(act.user_id, [act.actor_id])[act.actor_id]
-        if act.act_id is None or may_notify(relation):
-            db.retrying(_apply, act)
+    others = [act for act in acts if act.user_id != act.actor_id]
+    relations = visibility.among([(act.user_id, act.actor_id) for act in others if act.act_id is not None])
+    told = [act for act in others if act.act_id is None or may_notify(relations[act.user_id, act.actor_id])]
+    if told:
+        _project(db.retrying(_apply, told))
 
 
-def _apply(act: Act) -> None:
+def _apply(acts: Sequence[Act]) -> list[int]:
+    """The users whose notifications have changed."""
+    keys = list(dict.fromkeys((act.user_id, act.type, act.subject) for act in acts))
     with db.transaction() as conn:
-        group = store.LOCK_GROUP.one(conn, id=ids.new_id(), user_id=act.user_id, type=act.type, subject=act.subject)
-        heard = store.SET_ACT.maybe(conn, id=group.id, actor_id=act.actor_id, act_id=act.act_id, version=act.version)
-        if heard is None:
-            return  # it was heard before, or something newer was
-        changed = store.RECOUNT.maybe(conn, id=group.id, added=act.act_id is not None)
-        if changed is not None:
-            events.emit(conn, NotificationChanged(group.id, act.user_id, changed.version))
-    _project(act.user_id)
+        groups = store.LOCK_GROUPS.all(
+            conn,
+            ids=[ids.new_id() for _ in keys],
+            user_ids=[user_id for user_id, _, _ in keys],
+            kinds=[kind for _, kind, _ in keys],
+            subjects=[subject for _, _, subject in keys],
+        )
+        id_of = {(group.user_id, group.type, group.subject): group.id for group in groups}
+        newest = {
+            (id_of[act.user_id, act.type, act.subject], act.actor_id): act
+            for act in sorted(acts, key=lambda act: act.version)
+        }
+        heard = store.SET_ACTS.all(
+            conn,
+            ids=[group_id for group_id, _ in newest],
+            actor_ids=[actor_id for _, actor_id in newest],
+            act_ids=[act.act_id for act in newest.values()],
+            versions=[act.version for act in newest.values()],
+        )
+        if not heard:
+            return []  # it was all heard before, or something newer was
+        changed = store.COUNT_ACTS.all(
+            conn,
+            ids=[group.id for group in heard],
+            steps=[group.step for group in heard],
+            added=[group.added for group in heard],
+        )
+        events.emit(conn, *[NotificationChanged(group.id, group.user_id, group.version) for group in changed])
+    return [group.user_id for group in changed]
 
 
 def push(event: NotificationChanged) -> None:
@@ -85,7 +109,7 @@ def mark_all_read(caller: Caller) -> None:
     with db.transaction() as conn:
         if store.MARK_ALL_READ.run(conn, user_id=caller.user_id):
             events.emit(conn, NotificationsRead(caller.user_id))
-    _project(caller.user_id)
+    _project([caller.user_id])
 
 
 def refresh(user_id: int) -> None:
@@ -93,8 +117,10 @@ def refresh(user_id: int) -> None:
     cache.run_sync(*projection.changed(user_id))
 
 
-def _project(user_id: int) -> None:
+def _project(user_ids: Sequence[int]) -> None:
+    if not user_ids:
+        return
     try:
-        cache.run_sync(*projection.changed(user_id), events.nudge())
+        cache.run_sync(*[command for user_id in user_ids for command in projection.changed(user_id)], events.nudge())
     except cache.CacheUnavailable:
         pass  # the background functions do it when Redis is back

@@ -19,10 +19,28 @@ class GroupRow(msgspec.Struct, frozen=True):
     actors: list[int]
 
 
+class GroupKeyRow(msgspec.Struct, frozen=True):
+    """A group's id, and what makes it that group."""
+
+    id: int
+    user_id: int
+    type: str
+    subject: str
+
+
+class HeardRow(msgspec.Struct, frozen=True):
+    """What acts that were news change in a group: how many more actors there are, and whether one was added."""
+
+    id: int
+    step: int
+    added: bool
+
+
 class ChangedRow(msgspec.Struct, frozen=True):
     """A group after a change."""
 
     id: int
+    user_id: int
     version: int
 
 
@@ -32,30 +50,48 @@ class CountRow(msgspec.Struct, frozen=True):
     count: int
 
 
-# The group, made if need be, and locked: acts on it come one after another. The update is for the lock and changes
-# nothing: an act that was heard before must not look like a change.
-LOCK_GROUP = db.Statement(
-    """INSERT INTO notifications AS n (id, user_id, type, subject) VALUES (:id, :user_id, :type, :subject)
-       ON CONFLICT (user_id, type, subject) DO UPDATE SET version = n.version RETURNING id, version""",
-    ChangedRow,
+# The groups, made if need be, and locked: acts on one come one after another, and who locks several does so in one
+# order. The update is for the lock and changes nothing: an act that was heard before must not look like a change.
+LOCK_GROUPS = db.Statement(
+    """INSERT INTO notifications AS n (id, user_id, type, subject)
+       SELECT id, user_id, type, subject
+         FROM unnest(CAST(:ids AS bigint[]), CAST(:user_ids AS bigint[]), CAST(:kinds AS text[]),
+                     CAST(:subjects AS text[])) AS g (id, user_id, type, subject)
+        ORDER BY user_id, type, subject
+       ON CONFLICT (user_id, type, subject) DO UPDATE SET version = n.version RETURNING id, user_id, type, subject""",
+    GroupKeyRow,
 )
-# Gives a row only if the act is newer than what was heard of this actor.
-SET_ACT = db.Statement(
-    """INSERT INTO notification_actors AS a (notification_id, actor_id, act_id, act_version)
-       VALUES (:id, :actor_id, :act_id, :version)
-       ON CONFLICT (notification_id, actor_id)
-       DO UPDATE SET act_id = excluded.act_id, act_version = excluded.act_version
-         WHERE a.act_version < excluded.act_version RETURNING notification_id, act_version""",
-    ChangedRow,
+# Only what is newer than what was heard of this actor is taken, and gives a row for its group. `before` sees the actors
+# as they were when the statement began; the groups are locked, so that nobody else changes them.
+SET_ACTS = db.Statement(
+    """WITH act AS MATERIALIZED (
+         SELECT * FROM unnest(CAST(:ids AS bigint[]), CAST(:actor_ids AS bigint[]), CAST(:act_ids AS bigint[]),
+                              CAST(:versions AS bigint[])) AS a (id, actor_id, act_id, version)
+       ), before AS MATERIALIZED (
+         SELECT a.notification_id, a.actor_id FROM act
+           JOIN notification_actors a ON a.notification_id = act.id AND a.actor_id = act.actor_id
+          WHERE a.act_id IS NOT NULL
+       ), heard AS (
+         INSERT INTO notification_actors AS a (notification_id, actor_id, act_id, act_version)
+         SELECT id, actor_id, act_id, version FROM act
+         ON CONFLICT (notification_id, actor_id)
+         DO UPDATE SET act_id = excluded.act_id, act_version = excluded.act_version
+           WHERE a.act_version < excluded.act_version
+         RETURNING notification_id, actor_id, act_id
+       )
+       SELECT notification_id, count(heard.act_id) - count(before.actor_id), bool_or(heard.act_id IS NOT NULL)
+         FROM heard LEFT JOIN before USING (notification_id, actor_id) GROUP BY notification_id""",
+    HeardRow,
 )
-# Counts come from the set itself. A new act makes the group unread; one undone leaves that as it was. Gives a row
-# unless there was nothing in it and still is: of that nobody is told.
-RECOUNT = db.Statement(
-    """UPDATE notifications SET version = version + 1,
-         actor_count = (SELECT count(*) FROM notification_actors WHERE notification_id = :id AND act_id IS NOT NULL),
-         latest_id = (SELECT max(act_id) FROM notification_actors WHERE notification_id = :id),
-         unread = CASE WHEN :added THEN true ELSE unread END
-       WHERE id = :id AND (actor_count > 0 OR :added) RETURNING id, version""",
+# Counted by steps, so that a group of a million costs no more than one of three. A new act makes the group unread; one
+# undone leaves that as it was. Gives a row unless there was nothing in it and still is: of that nobody is told.
+COUNT_ACTS = db.Statement(
+    """UPDATE notifications n SET version = n.version + 1, actor_count = n.actor_count + h.step,
+              unread = n.unread OR h.added,
+              latest_id = (SELECT max(act_id) FROM notification_actors
+                            WHERE notification_id = n.id AND act_id IS NOT NULL)
+         FROM unnest(CAST(:ids AS bigint[]), CAST(:steps AS bigint[]), CAST(:added AS boolean[])) AS h (id, step, added)
+        WHERE n.id = h.id AND (n.actor_count > 0 OR h.added) RETURNING n.id, n.user_id, n.version""",
     ChangedRow,
 )
 _COLUMNS = """n.id, n.user_id, n.type, n.subject, n.latest_id, n.actor_count, n.unread, n.version,
@@ -74,7 +110,9 @@ UNREAD = db.Statement(
 )
 # Not a new version: what is still to be told is told all the same, and having been read is not told.
 MARK_ALL_READ = db.Statement(
-    """UPDATE notifications SET unread = false
-        WHERE user_id = :user_id AND latest_id IS NOT NULL AND unread RETURNING id, version""",
-    ChangedRow,
+    """WITH mine AS MATERIALIZED (
+         SELECT id FROM notifications WHERE user_id = :user_id AND latest_id IS NOT NULL AND unread
+          ORDER BY type, subject FOR UPDATE
+       )
+       UPDATE notifications SET unread = false WHERE id IN (SELECT id FROM mine)"""
 )

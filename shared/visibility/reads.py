@@ -81,6 +81,17 @@ def towards(other_id: int, viewers: Sequence[int]) -> dict[int, Relation]:
         return _relations(store.TOWARDS.all(conn, other=other_id, viewers=list(viewers)), viewers)
 
 
+def among(pairs: Sequence[tuple[int, int]]) -> dict[tuple[int, int], Relation]:
+    """How the first of each pair stands to the second, of Postgres."""
+    if not pairs:
+        return {}
+    with db.connection() as conn:
+        rows = store.AMONG.all(conn, viewers=[viewer for viewer, _ in pairs], others=[other for _, other in pairs])
+    return {
+        (row.viewer_id, row.other_id): Relation(row.following, row.blocking, row.muting, row.blocked_by) for row in rows
+    }
+
+
 def current(user_id: int, other_id: int) -> list[cache.Command]:
     """The commands that project the row of (user, other) as it is in Postgres now."""
     with db.connection() as conn:

@@ -16,6 +16,17 @@ class RelationRow(msgspec.Struct, frozen=True):
     version: int
 
 
+class PairRow(msgspec.Struct, frozen=True):
+    """How one user stands to another, and whether that one has blocked them."""
+
+    viewer_id: int
+    other_id: int
+    following: bool
+    blocking: bool
+    muting: bool
+    blocked_by: bool
+
+
 # All that a viewer's map in Redis holds: own rows, and the blocks against them. Both parts are index look-ups.
 OF_VIEWER = db.Statement(
     """SELECT other_id, true, follow_id IS NOT NULL, blocked_at IS NOT NULL, muted_at IS NOT NULL, version
@@ -42,4 +53,13 @@ TOWARDS = db.Statement(
        SELECT other_id, false, false, blocked_at IS NOT NULL, false, version
          FROM relationships WHERE user_id = :other AND other_id = ANY(CAST(:viewers AS bigint[]))""",
     RelationRow,
+)
+# Two look-ups a pair.
+AMONG = db.Statement(
+    """SELECT p.viewer, p.other, own.follow_id IS NOT NULL, own.blocked_at IS NOT NULL, own.muted_at IS NOT NULL,
+              inbound.blocked_at IS NOT NULL
+         FROM unnest(CAST(:viewers AS bigint[]), CAST(:others AS bigint[])) AS p (viewer, other)
+         LEFT JOIN relationships own ON own.user_id = p.viewer AND own.other_id = p.other
+         LEFT JOIN relationships inbound ON inbound.user_id = p.other AND inbound.other_id = p.viewer""",
+    PairRow,
 )
