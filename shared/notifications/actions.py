@@ -88,20 +88,18 @@ def push(event: NotificationChanged) -> None:
     """
     refresh(event.user_id)
     with db.connection() as conn:
-        group = store.BY_ID.maybe(conn, id=event.notification_id)
+        group = store.BY_ID.maybe(conn, id=event.notification_id, user_id=event.user_id)
     if group is None:
         return
     once = f"notification:{ids.encode(group.id)}"
-    if group.latest_id is None:
-        # Made and taken back at once: nobody heard of it, and taking back is heard all the same.
-        gone = b'{"id":"%b"}' % ids.encode(group.id).encode()
-        publish.deliver([event.user_id], "notification.revoked", gone, once=once, version=group.version)
-        return
-    relations = visibility.between(event.user_id, group.actors)
-    found = profiles.load_cards_sync([actor for actor in group.actors if may_notify(relations[actor])])
+    found = profiles.load_cards_sync(group.actors)
     if found:
         there = reads.encoded(projection.entry_of(group), found)
         publish.deliver([event.user_id], "notification.created", there, once=once, version=group.version)
+    else:
+        # Nobody is left in it who may be seen. It may have been made and taken back at once, and be news to nobody.
+        gone = b'{"id":"%b"}' % ids.encode(group.id).encode()
+        publish.deliver([event.user_id], "notification.revoked", gone, once=once, version=group.version)
 
 
 def mark_all_read(caller: Caller) -> None:
@@ -113,7 +111,10 @@ def mark_all_read(caller: Caller) -> None:
 
 
 def refresh(user_id: int) -> None:
-    """Drop what is cached of a user's notifications; the next read fills it. Raises CacheUnavailable."""
+    """Drop what is cached of a user's notifications; the next read fills it. Raises CacheUnavailable.
+
+    Also for whoever changes whom the user blocks or mutes, or is blocked by: it holds what the user may see.
+    """
     cache.run_sync(*projection.changed(user_id))
 
 

@@ -3,6 +3,9 @@
 What changes them takes the value away, after the commit, and its event does so again; the next read fills it. A fill
 that read before a change and comes after it would bring back the old: so a fill names the generation it began with, and
 a change moves that on.
+
+The value is what its owner may see, so it goes too when the owner blocks, mutes or is blocked, or takes that back. When
+an actor is gone, it stays until it ends: their card is gone at once, their count within the hour.
 """
 
 from typing import Final
@@ -43,18 +46,17 @@ _decoder: Final = msgspec.msgpack.Decoder(list[Entry])
 
 
 def entry_of(group: GroupRow) -> Entry:
-    """The cached form of a group that has an act."""
-    latest_id = group.latest_id or 0
+    """The cached form of a group that has an actor who is seen."""
     kind, _, name = group.subject.partition(":")
     head = _Head(
         id=ids.encode(group.id),
         type=group.type,
         subject=Subject("post" if kind == "post" else "user", name),
         actor_count=group.actor_count,
-        at=ids.made_at(latest_id),
+        at=ids.made_at(group.seen_id or 0),
         unread=group.unread,
     )
-    return Entry(latest_id, msgspec.json.encode(head)[:-1], group.actors)
+    return Entry(group.latest_id or 0, msgspec.json.encode(head)[:-1], group.actors)
 
 
 def _key(user_id: int) -> str:

@@ -34,7 +34,7 @@ async def page(caller: Caller, query: PageQuery) -> Encoded:
 
 
 def unread_count(user_id: int) -> int:
-    """How many groups are unread, of Postgres; counted up to 1,000."""
+    """How many groups are unread that the user may see, of Postgres; counted up to 1,000."""
     with db.connection() as conn:
         return store.UNREAD.one(conn, user_id=user_id).count
 

@@ -3,16 +3,18 @@
 import msgspec
 
 from shared.kernel import db
+from shared.visibility.model import MAY_NOT_NOTIFY_SQL
 
 
 class GroupRow(msgspec.Struct, frozen=True):
-    """A group and its latest actors, newest first."""
+    """A group as its owner may see it, latest actors first. Only `latest_id`, by which it is ordered, is anyone's."""
 
     id: int
     user_id: int
     type: str
     subject: str
     latest_id: int | None
+    seen_id: int | None
     actor_count: int
     unread: bool
     version: int
@@ -94,18 +96,39 @@ COUNT_ACTS = db.Statement(
         WHERE n.id = h.id AND (n.actor_count > 0 OR h.added) RETURNING n.id, n.user_id, n.version""",
     ChangedRow,
 )
-_COLUMNS = """n.id, n.user_id, n.type, n.subject, n.latest_id, n.actor_count, n.unread, n.version,
-  ARRAY(SELECT actor_id FROM notification_actors a WHERE a.notification_id = n.id AND a.act_id IS NOT NULL
-         ORDER BY a.act_id DESC LIMIT 3)"""
+# The gate, when it is read: who is hidden from the owner, or gone, is neither shown nor counted. Of a group the newest
+# 1,000 acts are looked at, an index range, and the hidden among them taken from its count: to look at all of a million
+# for each read would cost more than a number that large is worth. OFFSET 0 has `hides` worked out once an act.
+_HIDDEN = f"WITH hidden AS MATERIALIZED ({MAY_NOT_NOTIFY_SQL})"
+_LOOKED_AT = """(SELECT actor_id, act_id, actor_id IN (SELECT other_id FROM hidden)
+                         OR EXISTS (SELECT FROM users u WHERE u.id = actor_id AND u.state <> 'active') AS hides
+                    FROM (SELECT actor_id, act_id FROM notification_actors
+                           WHERE notification_id = n.id AND act_id IS NOT NULL
+                           ORDER BY act_id DESC LIMIT 1000) newest OFFSET 0) a"""
+_SEEN = f"""{_HIDDEN}
+       SELECT n.id, n.user_id, n.type, n.subject, n.latest_id, seen.latest_id, n.actor_count - seen.hidden, n.unread,
+              n.version, ARRAY(SELECT unnest(seen.actors) LIMIT 3)
+         FROM notifications n
+        CROSS JOIN LATERAL (
+          SELECT max(act_id) FILTER (WHERE NOT hides) AS latest_id, count(*) FILTER (WHERE hides) AS hidden,
+                 array_agg(actor_id ORDER BY act_id DESC) FILTER (WHERE NOT hides) AS actors
+            FROM {_LOOKED_AT}
+        ) seen"""
 OF_USER = db.Statement(
-    f"""SELECT {_COLUMNS} FROM notifications n WHERE n.user_id = :user_id AND n.latest_id < :before
-         ORDER BY n.latest_id DESC LIMIT :limit""",
+    f"""{_SEEN}
+        WHERE n.user_id = :user_id AND n.latest_id < :before AND seen.latest_id IS NOT NULL
+        ORDER BY n.latest_id DESC LIMIT :limit""",
     GroupRow,
 )
-BY_ID = db.Statement(f"SELECT {_COLUMNS} FROM notifications n WHERE n.id = :id", GroupRow)
+BY_ID = db.Statement(f"{_SEEN} WHERE n.id = :id AND n.user_id = :user_id", GroupRow)
+# Of most groups one act is looked at.
 UNREAD = db.Statement(
-    """SELECT count(*) FROM (SELECT FROM notifications
-        WHERE user_id = :user_id AND latest_id IS NOT NULL AND unread LIMIT 1000) n""",
+    f"""{_HIDDEN}
+       SELECT count(*) FROM (
+         SELECT FROM notifications n
+          WHERE n.user_id = :user_id AND n.latest_id IS NOT NULL AND n.unread
+            AND EXISTS (SELECT FROM {_LOOKED_AT} WHERE NOT a.hides)
+          LIMIT 1000) unread""",
     CountRow,
 )
 # Not a new version: what is still to be told is told all the same, and having been read is not told.

@@ -30,6 +30,12 @@ def may_notify(relation: Relation) -> bool:
     return may_see(relation) and not relation.muting
 
 
+# Those whom `may_notify` lets tell `:user_id` nothing, for SQL that has to count without them. Two index look-ups.
+MAY_NOT_NOTIFY_SQL: Final = """SELECT other_id FROM relationships
+        WHERE user_id = :user_id AND (blocked_at IS NOT NULL OR muted_at IS NOT NULL)
+       UNION ALL SELECT user_id FROM relationships WHERE other_id = :user_id AND blocked_at IS NOT NULL"""
+
+
 def shows_in_feed(relation: Relation, *, own: bool) -> bool:
     """Whether the other's posts belong in the viewer's feed."""
     return own or (relation.following and may_notify(relation))
