@@ -41,8 +41,9 @@ def apply(acts: Sequence[Act]) -> None:
     others = [act for act in acts if act.user_id != act.actor_id]
     relations = visibility.among([(act.user_id, act.actor_id) for act in others if act.act_id is not None])
     told = [act for act in others if act.act_id is None or may_notify(relations[act.user_id, act.actor_id])]
-    if told:
-        _project(db.retrying(_apply, told))
+    changed = db.retrying(_apply, told) if told else []
+    if changed:
+        events.after_commit(*[command for user_id in changed for command in projection.changed(user_id)])
 
 
 def _apply(acts: Sequence[Act]) -> list[int]:
@@ -107,7 +108,7 @@ def mark_all_read(caller: Caller) -> None:
     with db.transaction() as conn:
         if store.MARK_ALL_READ.run(conn, user_id=caller.user_id):
             events.emit(conn, NotificationsRead(caller.user_id))
-    _project([caller.user_id])
+    events.after_commit(*projection.changed(caller.user_id))
 
 
 def refresh(user_id: int) -> None:
@@ -116,12 +117,3 @@ def refresh(user_id: int) -> None:
     Also for whoever changes whom the user blocks or mutes, or is blocked by: it holds what the user may see.
     """
     cache.run_sync(*projection.changed(user_id))
-
-
-def _project(user_ids: Sequence[int]) -> None:
-    if not user_ids:
-        return
-    try:
-        cache.run_sync(*[command for user_id in user_ids for command in projection.changed(user_id)], events.nudge())
-    except cache.CacheUnavailable:
-        pass  # the background functions do it when Redis is back
