@@ -23,13 +23,15 @@ GRAPH_USER = "root"
 POSTGRES_OPTIONS = {
     "listen_addresses": LOOPBACK,
     "unix_socket_directories": "",
-    "max_connections": "200",
+    "max_connections": "300",
     "shared_buffers": "128MB",
     "dynamic_shared_memory_type": "mmap",  # in the data folder: a killed server leaves nothing in the system's memory
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_line_prefix": "%m [%p] %q%u@%d ",
     "jit": "off",
+    "wal_level": "minimal",  # nobody replicates from a laptop
+    "max_wal_senders": "0",
     "autovacuum_naptime": "15s",
 }
 JVM_OPTIONS = (

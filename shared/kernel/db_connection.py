@@ -12,12 +12,14 @@ from pg8000.exceptions import DatabaseError as ServerError  # pyright: ignore[re
 from pg8000.exceptions import InterfaceError  # pyright: ignore[reportMissingTypeStubs]
 
 from shared.kernel import ledger
-from shared.kernel.db_open import Raw
+from shared.kernel.db_open import Raw, patience, set_patience
 from shared.kernel.problems import Unavailable
 
 # A connection that idled longer is asked before it is lent: the network between may have forgotten it.
 CHECK_AFTER_SECONDS: Final = 5.0
 CHECK_SECONDS: Final = 1.0
+# One that was used just now is not looked at: what ended it in between might as well have come during the statement.
+TRUSTED_SECONDS: Final = 0.02
 
 _UNIQUE_VIOLATION: Final = "23505"
 # Deadlock, serialisation failure.
@@ -173,17 +175,19 @@ class Connection:
 
     def is_alive(self) -> bool:
         """Whether its server is there: nothing waits to be read, and after a longer pause the server was asked."""
+        idle = time.monotonic() - self.used_at
+        if idle < TRUSTED_SECONDS:
+            return True
         sock: Any = self._raw._usock
         poll = select.poll()
         poll.register(sock, select.POLLIN)
         # An idle connection has something to read when the server has ended it, or has a notice for us.
-        if time.monotonic() - self.used_at < CHECK_AFTER_SECONDS and not poll.poll(0):
+        if idle < CHECK_AFTER_SECONDS and not poll.poll(0):
             return True
-        patience = sock.gettimeout()
         try:
-            sock.settimeout(CHECK_SECONDS)
+            set_patience(sock, CHECK_SECONDS)
             self._raw.execute_simple("")
-            sock.settimeout(patience)
+            set_patience(sock, patience(limited=True))
         except (ServerError, InterfaceError, OSError):
             return False
         return True

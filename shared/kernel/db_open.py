@@ -7,6 +7,7 @@
 import logging
 import socket
 import ssl
+import struct
 from typing import Any, Final, cast
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
@@ -62,6 +63,11 @@ def open_connection(*, limited: bool = True) -> Raw:
     return conn
 
 
+def patience(limited: bool) -> float | None:
+    """How long a connection waits for its server, in seconds."""
+    return STATEMENT_MS / 1000 + CONNECT_SECONDS if limited else None
+
+
 def _cant_connect(error: Exception) -> CantConnect:
     reason = str(error)
     if isinstance(error, ServerError) and error.args and isinstance(error.args[0], dict):
@@ -70,10 +76,63 @@ def _cant_connect(error: Exception) -> CantConnect:
     return CantConnect(reason)
 
 
+class _Stream:
+    """What pg8000 reads and writes: a socket with a buffer each way.
+
+    Each call of the system gives up the interpreter to another thread, and getting it back is what a short statement
+    costs most: so what is there is read at once, what is to be sent is sent at once, and nothing is polled for.
+    """
+
+    def __init__(self, sock: Any):
+        self._sock = sock
+        self._received = b""
+        self._at = 0
+        self._to_send: list[bytes] = []
+
+    def read(self, size: int) -> bytes:
+        """Just so many bytes. Raises OSError."""
+        end = self._at + size
+        while len(self._received) < end:
+            more = self._sock.recv(65536)
+            if not more:
+                raise ConnectionResetError("Postgres has ended the connection")
+            self._received = self._received[self._at :] + more
+            end -= self._at
+            self._at = 0
+        start, self._at = self._at, end
+        return self._received[start:end]
+
+    def write(self, data: bytes) -> None:
+        """Keep it for `flush`."""
+        self._to_send.append(data)
+
+    def flush(self) -> None:
+        """Send what was written. Raises OSError."""
+        if self._to_send:
+            data, self._to_send = b"".join(self._to_send), []
+            self._sock.sendall(data)
+
+    def close(self) -> None:
+        """Nothing is held here; pg8000 closes the socket."""
+
+
+def set_patience(sock: Any, seconds: float | None) -> None:
+    """How long a read or write may wait; None: for ever."""
+    if isinstance(sock, ssl.SSLSocket):
+        sock.settimeout(seconds)  # Python would try again and again after a time-out of the system's own
+        return
+    sock.settimeout(None)
+    whole = int(seconds or 0)
+    limit = struct.pack("ll", whole, int(((seconds or 0) - whole) * 1_000_000))
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        sock.setsockopt(socket.SOL_SOCKET, option, limit)
+
+
 def _tune(conn: Raw, limited: bool) -> None:
     sock: Any = conn._usock
     # The connect time-out must not cut a slow statement: the server's own time-out ends it, a little earlier.
-    sock.settimeout(STATEMENT_MS / 1000 + CONNECT_SECONDS if limited else None)
+    set_patience(sock, patience(limited))
+    conn._sock = _Stream(sock)
     for name, value in _KEEPALIVE:
         if hasattr(socket, name):
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -37,7 +37,7 @@ def _change(caller: Caller, username: str, statement: db.Statement[store.FollowR
     flags = visibility.flags(following=row.following, blocking=False, muting=row.muting)
     events.after_commit(
         *visibility.changed(caller.user_id, row.followee_id, flags, row.version),
-        *projection.rows(row.users),
+        *map(projection.rest, row.users),
         FEEDS.drop(caller.user_id, row.followee_id, row.version),
     )
     return _fresh_profile(row)

@@ -56,13 +56,18 @@ def rest_of(row: store.UserRow) -> Rest:
     return Rest(row.bio, row.links, ProfileCounts(row.post_count, row.follower_count, row.following_count))
 
 
+def rest(row: store.UserRow) -> cache.Command:
+    """The command that projects what a profile has beyond the card: all that a follow changes of it."""
+    body = msgspec.json.encode(rest_of(row)) if row.state == "active" else b""
+    return put(profile_key(row.id), row.version, body)
+
+
 def rows(users: Iterable[store.UserRow]) -> list[cache.Command]:
     """The commands that project users."""
     commands: list[cache.Command] = []
     for row in users:
-        gone = row.state != "active"
         commands.append(put(card_key(row.id), row.version, encoded_card(row)))
-        commands.append(put(profile_key(row.id), row.version, b"" if gone else msgspec.json.encode(rest_of(row))))
+        commands.append(rest(row))
         commands.append(("SET", username_key(row.username), ids.encode(row.id), "EX", KEPT_SECONDS))
     return commands
 
