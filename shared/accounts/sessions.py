@@ -5,6 +5,7 @@ import msgspec
 from shared.accounts import model, passwords, store
 from shared.kernel import cache, clock, db, events, ids, tokens
 from shared.kernel import sessions as live_sessions
+from shared.kernel.config import settings
 from shared.kernel.endpoint import Caller, Client
 from shared.kernel.problems import TooManyRequests, Unauthorized
 from shared.live import publish
@@ -12,7 +13,8 @@ from shared.profiles import reads as profiles
 from shared.profiles.model import UserCard
 
 # Free tries, then twice the wait with each failure, up to a quarter of an hour; forgotten after a day.
-FREE_TRIES = {"account": 5, "address": 20}
+FREE_TRIES = 5
+_FREE_TRIES_OF_AN_ADDRESS = 20
 LONGEST_WAIT_MS = 15 * 60 * 1000
 FORGOTTEN_MS = 24 * 3600 * 1000
 
@@ -131,12 +133,17 @@ def _bad_refresh() -> Unauthorized:
     return Unauthorized("invalid_refresh_token", "This refresh token is not good, or no longer. Sign in again.")
 
 
+def free_tries_of_an_address() -> int:
+    """Scaled like every limit: where one machine plays every client, all come from one address."""
+    return _FREE_TRIES_OF_AN_ADDRESS * settings().rate_limit_scale
+
+
 def _count_try(conn: db.Connection, account: str, address: str) -> None:
     now = clock.now_ms()
     subjects = [account, address]
     throttle: dict[str, object] = {
         "subjects": subjects,
-        "free": [FREE_TRIES["account"], FREE_TRIES["address"]],
+        "free": [FREE_TRIES, free_tries_of_an_address()],
         "longest": LONGEST_WAIT_MS,
         "forgotten": now - FORGOTTEN_MS,
     }

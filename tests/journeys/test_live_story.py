@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.client import Format, Person, wait_until
+from tests.client import Format, Person
 
 
 @pytest.mark.parametrize("format", ["json", "msgpack"])
@@ -50,18 +50,21 @@ def test_every_device_hears_and_strangers_do_not(alice: Person, bob: Person, per
 
 def test_who_comes_back_is_told_what_was_missed(alice: Person, bob: Person) -> None:
     bob.follow(alice.username)
-    with bob.live() as live:
-        first = alice.post_photo("One")
-        seen = live.event("feed.post_created")
-        assert seen["data"]["id"] == first["id"]
-    missed = [alice.post_photo(text)["id"] for text in ("Two", "Three")]
-    wait_until(lambda: len(bob.get("/v1/feed")["items"]) == 3)
-    with bob.live() as live:
-        assert live.act("resume", {"after": seen["seq"]})["ok"] is True
-        while len(live.events) < len(missed):
-            live.receive()
-        assert [event["data"]["id"] for event in live.drain()] == missed
-        in_order([seen, *live.events])
+    with bob.live() as laptop:
+        with bob.live() as phone:
+            first = alice.post_photo("One")
+            seen = phone.event("feed.post_created")
+            assert seen["data"]["id"] == first["id"]
+        missed = [alice.post_photo(text)["id"] for text in ("Two", "Three")]
+        while len(laptop.events) < 1 + len(missed):
+            laptop.receive()
+        with bob.live() as phone:
+            assert phone.act("resume", {"after": seen["seq"]})["ok"] is True
+            while len(phone.events) < len(missed):
+                phone.receive()
+            assert [event["data"]["id"] for event in phone.drain()] == missed
+            in_order([seen, *phone.events])
+            assert [seen, *phone.events] == laptop.events
 
 
 def test_signing_out_closes_the_sockets_of_that_session(alice: Person) -> None:

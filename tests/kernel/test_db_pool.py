@@ -55,7 +55,8 @@ class TestPool:
 
     def test_a_server_that_hangs_is_given_a_second(self, servers: Servers, monkeypatch: pytest.MonkeyPatch):
         backend()
-        monkeypatch.setattr(db_connection, "CHECK_AFTER_SECONDS", 0)
+        for limit in ("CHECK_AFTER_SECONDS", "TRUSTED_SECONDS"):
+            monkeypatch.setattr(db_connection, limit, 0)
         with servers.postgres.frozen():
             began = time.monotonic()
             with pytest.raises(db.DatabaseUnavailable):
