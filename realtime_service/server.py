@@ -134,6 +134,10 @@ def _admission(hub: Hub, credentials: Credentials) -> "Callable[[Connection], An
         connection.last_seq = await inbox.instant(connection.connected_at)
         cut = connection.cut()
         await hub.add(connection)
+        # Asked once its end would be heard: one that came before, be it after the ticket was given, is seen here.
+        if not await _lives(connection.session_id):
+            connection.close(4401, "session ended")
+            return False
         await connection.catch_up(lambda seq: inbox.newer(connection.user_id, seq), mend=cut)
         return True
 
@@ -141,16 +145,20 @@ def _admission(hub: Hub, credentials: Credentials) -> "Callable[[Connection], An
 
 
 async def _who(credentials: Credentials) -> tuple[int, int] | None:
+    """The user and session that the credentials name, whether or not the session still lives."""
     if credentials.ticket is not None:
         return await sessions.redeem_ticket(credentials.ticket)
     if credentials.token is None:
         return None
     with contextlib.suppress(Unauthorized):
         claims = tokens.verify_access(credentials.token)
-        (state,) = await cache.run(("GET", sessions.key(claims.session_id)))
-        if state == b"1" or (state is None and await sessions.is_live(claims.session_id)):
-            return claims.user_id, claims.session_id
+        return claims.user_id, claims.session_id
     return None
+
+
+async def _lives(session_id: int) -> bool:
+    (state,) = await cache.run(("GET", sessions.key(session_id)))
+    return state == b"1" or (state is None and await sessions.is_live(session_id))
 
 
 def _credentials(request: WSUpgradeRequest, query: str) -> Credentials:

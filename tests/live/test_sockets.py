@@ -87,6 +87,12 @@ def test_a_ticket_is_good_once(stack: Stack, alice: Person) -> None:
     assert close_code_of(f"{stack.live}?ticket={ticket}") == 4401
 
 
+def test_a_ticket_dies_with_its_session(stack: Stack, alice: Person) -> None:
+    ticket = alice.post("/v1/live/tickets")["ticket"]
+    alice.post("/v1/logout")
+    assert close_code_of(f"{stack.live}?ticket={ticket}") == 4401
+
+
 def test_who_is_not_signed_in_is_told_by_4401(stack: Stack) -> None:
     assert close_code_of(stack.live) == 4401
     assert close_code_of(stack.live, headers={"Authorization": "Bearer not-a-token"}) == 4401
