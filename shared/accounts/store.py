@@ -130,13 +130,14 @@ END_SESSION = db.Statement(
 
 # After its free tries a subject waits a second, and with each failure more twice as long, up to the longest.
 _OVER = "f.failures - (CAST(:free AS integer[]))[array_position(CAST(:subjects AS text[]), f.subject)]"
-_WAITS_UNTIL = f"f.last_at + CASE WHEN {_OVER} < 0 THEN 0 ELSE least(:longest, 1000 << least({_OVER}, 20)) END"
+# A free try waits for nothing, also where another was counted at a later instant than the one it was asked at.
+_WAITS_UNTIL = f"CASE WHEN {_OVER} < 0 THEN 0 ELSE f.last_at + least(:longest, 1000 << least({_OVER}, 20)) END"
 # Counts a try as a failure before it is judged, so that many at once get no more tries than one after another. No row
 # for a subject that has to wait. In order, so that two never wait for each other.
 COUNT_TRY = db.Statement(
     f"""INSERT INTO login_failures AS f (subject, failures, last_at)
         SELECT subject, 1, :now FROM unnest(CAST(:subjects AS text[])) AS s (subject) ORDER BY subject
-        ON CONFLICT (subject) DO UPDATE SET last_at = excluded.last_at,
+        ON CONFLICT (subject) DO UPDATE SET last_at = greatest(f.last_at, excluded.last_at),
           failures = CASE WHEN f.last_at < :forgotten THEN 1 ELSE f.failures + 1 END
         WHERE f.last_at < :forgotten OR {_WAITS_UNTIL} <= :now
         RETURNING subject""",

@@ -14,7 +14,7 @@ from shared.accounts.sessions import FORGOTTEN_MS, FREE_TRIES, free_tries_of_an_
 from shared.kernel import clock, db, tokens
 from shared.kernel.endpoint import Client
 from shared.kernel.problems import TooManyRequests, Unauthorized
-from tests.client import PASSWORD, Person, Visitor
+from tests.client import PASSWORD, Person, Visitor, sign_up
 
 HOUR_MS = 3_600_000
 SAYS = {"bad_credentials": "wrong", "too_many_logins": "throttled"}
@@ -81,6 +81,13 @@ def test_a_login_forgives_the_account_and_only_its_own_try_to_the_address(alice:
     assert attempt(alice.username, client, PASSWORD) == "throttled"
     elsewhere = Client(client.address + "1", "test")
     assert attempt(alice.username, elsewhere, PASSWORD) == "in"
+
+
+def test_many_who_may_sign_in_at_once_from_one_address(stack: Stack, client: Client) -> None:
+    people = [sign_up(stack) for _ in range(4)]
+    with ThreadPoolExecutor(16) as threads:
+        said = list(threads.map(lambda n: attempt(people[n % 4].username, client, PASSWORD), range(64)))
+    assert said == ["in"] * 64
 
 
 def test_failures_are_forgotten_after_a_day(alice: Person, client: Client) -> None:
