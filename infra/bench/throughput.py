@@ -18,7 +18,7 @@ from infra.bench.people import People
 from infra.bench.report import Measure
 from infra.local.ports import free_port
 from infra.local.stack import ROOT, Stack
-from tests.client import processes, wait_until
+from tests.client import processes, standing_still, wait_until
 
 ROUNDS = 3
 SECONDS = 2.0
@@ -65,25 +65,12 @@ def _answers(port: int) -> bool:
         return False
 
 
-@contextmanager
-def alone(stack: Stack) -> Iterator[None]:
-    """Let only the API and the stores run."""
-    stopped = [process for part in STANDING_STILL for process in processes(stack, part)]
-    for process in stopped:
-        process.suspend()
-    try:
-        yield
-    finally:
-        for process in stopped:
-            process.resume()
-
-
 def measure(stack: Stack, people: People, say: Callable[[str], None]) -> list[Measure]:
     """All ratios, then the rate of events. Raises Failed."""
     api = urlsplit(stack.api).port or 0
     found: list[Measure] = []
     posts = [people.create_post(POSTS_A_ROUND) for _ in range(ROUNDS)]
-    with trivial_endpoint() as port, alone(stack):
+    with trivial_endpoint() as port, standing_still(stack, *STANDING_STILL):
         yardsticks: list[float] = []
         for name, budget, make in READS_AND_WRITES:
             say(name)
