@@ -48,6 +48,7 @@ class Connection(WSListener):
         "_transport",
         "_unwritten",
         "_waiting",
+        "began_at",
         "connected_at",
         "cuts",
         "format",
@@ -63,7 +64,7 @@ class Connection(WSListener):
         self.user_id = 0
         self.session_id = 0
         self.connected_at = self.heard_at = time.monotonic()
-        self.last_seq = 0
+        self.began_at = self.last_seq = 0
         self._admit = admit
         self._leave = leave
         self._due = due
@@ -240,7 +241,8 @@ class Connection(WSListener):
     async def catch_up(self, missed: Missed, after: int | None = None, *, mend: int = 0) -> bool:
         """Send what `missed` gives past `after`, or past what was sent last; `resync` for None. Whether it was whole.
 
-        What comes in meanwhile waits, so that it is neither sent twice nor before what it follows. One at a time.
+        What comes in meanwhile waits, so that it is neither sent twice nor before what it follows. One at a time. What
+        is of before this socket began is sent once; what is of after it has been sent, or is as it comes.
         """
         async with self._catching_up:
             self._hold()
@@ -255,10 +257,13 @@ class Connection(WSListener):
                 raise
             if events is None:
                 self.resync()
-            elif after is not None:
-                self.last_seq = after
             for event in events or ():
-                self._send(event)
+                if event.seq is not None and event.seq <= self.began_at:
+                    self._write(event.frame(self.format))
+                else:
+                    self._send(event)
+            if events is not None and after is not None:
+                self.began_at = 0
             self._release()
             return events is not None
 

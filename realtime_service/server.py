@@ -131,7 +131,7 @@ def _admission(hub: Hub, credentials: Credentials) -> "Callable[[Connection], An
             return False
         connection.user_id, connection.session_id = found
         # Connected from the upgrade on: what was sent since then and before the subscription is in the inbox.
-        connection.last_seq = await inbox.instant(connection.connected_at)
+        connection.began_at = connection.last_seq = await inbox.instant(connection.connected_at)
         cut = connection.cut()
         await hub.add(connection)
         # Asked once its end would be heard: one that came before, be it after the ticket was given, is seen here.

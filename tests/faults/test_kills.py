@@ -45,9 +45,12 @@ class Listener(threading.Thread):
         while not self._over.is_set():
             try:
                 with self.person.live(ticket=False) as live:
+                    # What came before the answer, live and missed, is in no order of seq; both are kept.
+                    since = max((event["seq"] for event in self.events if "seq" in event), default=None)
+                    if since is not None:
+                        live.act("resume", {"after": since})
+                    self.events += sorted(live.events, key=lambda event: event.get("seq", 0))
                     live.events = self.events
-                    if self.events:
-                        live.act("resume", {"after": self.events[-1]["seq"]})
                     while not self._over.is_set():
                         try:
                             live.receive(0.2)

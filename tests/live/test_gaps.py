@@ -95,6 +95,21 @@ def test_an_inbox_that_was_trimmed_since_is_a_resync(stack: Stack, alice: Person
         assert [event["event"] for event in live.events] == ["resync"]
 
 
+def test_what_came_live_before_a_resume_is_not_sent_again(stack: Stack, alice: Person) -> None:
+    alice_id = id_of(alice)
+    with alice.live() as live:
+        send(alice_id, range(1))
+        first = live.event("test.number")["seq"]
+    send(alice_id, range(1, 10))
+    with alice.live() as live:
+        live.drain()
+        send(alice_id, range(10, 20))
+        heard_up_to(19, live)
+        for _ in range(2):
+            assert live.act("resume", {"after": first})["ok"] is True
+        assert [event["data"] for event in live.events] == [*range(10, 20), *range(1, 10)]
+
+
 def test_a_cut_link_to_redis_loses_nothing_and_repeats_nothing(stack: Stack, alice: Person) -> None:
     alice_id = id_of(alice)
     with alice.live() as live:
