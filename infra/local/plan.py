@@ -77,8 +77,6 @@ def settings(data: Path, ports: dict[str, int], secrets: dict[str, str]) -> dict
         "MAIL_FROM": "i9lyfe <hello@i9lyfe.local>",
         "PUBLIC_URL": http["api"],
         "CORS_ORIGINS": http["console"],
-        # One process plays many instances here, and waits for many commits at once.
-        "DB_POOL_SIZE": os.environ.get("DB_POOL_SIZE", "32"),
         # One machine plays every client here, and seed and bench play thousands.
         "RATE_LIMIT_SCALE": os.environ.get("RATE_LIMIT_SCALE", "10000"),
         "LOG_LEVEL": os.environ.get("LOG_LEVEL", "INFO"),

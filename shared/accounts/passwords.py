@@ -7,17 +7,19 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerifyMismatchError
 
 from shared.accounts.model import normalise_password
-from shared.kernel import tokens
+from shared.kernel import running, tokens
 
 # OWASP Password Storage Cheat Sheet: argon2id, 19 MiB, 2 passes, 1 lane.
 _HASHER: Final = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 
 
+@running.blocking
 def hash_password(password: str) -> str:
     """The hash to keep."""
     return _HASHER.hash(normalise_password(password))
 
 
+@running.blocking
 def verify_password(kept: str | None, password: str) -> bool:
     """Whether `password` is the one behind `kept`. None costs the same work, and is never right."""
     try:

@@ -4,7 +4,7 @@ from typing import Final
 
 from shared.feed import store
 from shared.feed.model import FEEDS, entry_of, parts_of
-from shared.kernel import cache, db, guard, ids, single_flight
+from shared.kernel import cache, db, guard, ids, running, single_flight
 from shared.kernel.endpoint import Caller, Encoded
 from shared.kernel.pages import PageQuery, cursor, join
 from shared.posts import reads as posts
@@ -58,13 +58,13 @@ async def _entries(user_id: int, before: int | None, count: int) -> list[str]:
             return found.entries
     except cache.CacheUnavailable:
         pass  # Postgres has the feed too
-    return await db.in_thread(_entries_in_postgres, user_id, ids.MAX if before is None else before, count)
+    return await running.in_thread(_entries_in_postgres, user_id, ids.MAX if before is None else before, count)
 
 
 async def build(user_id: int) -> None:
     """Build a user's feed in Redis from Postgres."""
     (mark,) = await cache.run(FEEDS.begin_building(user_id))
-    newest = await db.in_thread(_entries_in_postgres, user_id, ids.MAX, FEEDS.keep)
+    newest = await running.in_thread(_entries_in_postgres, user_id, ids.MAX, FEEDS.keep)
     await cache.run(FEEDS.fill(user_id, mark, newest))
 
 

@@ -8,7 +8,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from shared.kernel import ledger
+from shared.kernel import ledger, running
 from shared.kernel.cache_link import Client
 from shared.kernel.cache_pool import REPLY_SECONDS, Pool
 from shared.kernel.cache_wire import CONNECT_SECONDS, CacheUnavailable, Command, ReplyError, Script, address
@@ -56,8 +56,10 @@ def _new_client() -> Client:
 
 
 def run_sync(*commands: Command) -> list[Any]:
-    """`run` for plain `def` code, on a connection of a pool. Raises the same."""
+    """`run` for plain `def` code, in a thread on a connection of a pool. Raises the same."""
     global _pool
+    if running.is_on_loop():
+        return running.wait(run(*commands))
     if not commands:
         return []
     if _pool is None:

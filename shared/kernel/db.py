@@ -1,21 +1,22 @@
 """Postgres by pg8000: statements prepared once a connection, a pool that outlives the server, faults by their meaning.
 
 A `Statement` on a connection of `connection()` is a transaction of its own and one round trip. In `transaction()` the
-BEGIN travels with the first statement. pg8000's connections are for one thread at a time, so one is lent to one caller.
+BEGIN travels with the first statement. pg8000's connections are for one thread at a time, so one is lent to one caller:
+a thread, or what runs on the event loop, which goes on meanwhile.
 """
 
-import asyncio
-import contextvars
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, Final, Generic, ParamSpec, TypeVar, cast, get_args, overload
 
 import msgspec
 from pg8000.native import to_statement  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
+from shared.kernel import running
 from shared.kernel.config import settings
 from shared.kernel.db_connection import Connection, Contended, DatabaseError, DatabaseUnavailable, UniqueViolation
 from shared.kernel.db_open import CantConnect, open_connection
@@ -30,7 +31,6 @@ __all__ = [
     "UniqueViolation",
     "connection",
     "disconnect",
-    "in_thread",
     "retrying",
     "transaction",
     "unlimited",
@@ -108,42 +108,77 @@ def _has_struct(kind: Any) -> bool:
 
 
 class Pool:
-    """Connections, at most `size`; the one given back last is lent first, so that few are kept warm."""
+    """Connections, at most `size`; the one given back last is lent first, so that few are kept warm.
+
+    Who finds none free is served in turn, be it a thread or what runs on the loop.
+    """
 
     def __init__(self, size: int):
         self._free: list[Connection] = []
-        self._places = threading.BoundedSemaphore(size)
+        self._lock = threading.Lock()
+        self._places = size
+        self._waiting: deque[Future[None]] = deque()
         self._hangs_until = 0.0
 
     def take(self) -> Connection:
         """A connection whose server answers. Raises DatabaseUnavailable."""
-        if not self._places.acquire(timeout=ACQUIRE_SECONDS):
-            raise DatabaseUnavailable
+        self._enter()
         try:
-            conn = self._warm()
-            return conn if conn is not None else self._open()
+            return self._warm() or self._open()
         except BaseException:
-            self._places.release()
+            self._leave()
             raise
 
     def give_back(self, conn: Connection) -> None:
         """Take a connection back; a broken one is closed, with all that idled: their server went with it."""
+        conn.detach()
         if conn.broken or not conn.is_idle:
             conn.close()
             self.close()
         else:
             conn.used_at = time.monotonic()
             self._free.append(conn)
-        self._places.release()
+        self._leave()
 
     def close(self) -> None:
         """Close what idles."""
         while (conn := self._pop()) is not None:
             conn.close()
 
+    def _enter(self) -> None:
+        with self._lock:
+            if self._places:
+                self._places -= 1
+                return
+            place = Future[None]()
+            self._waiting.append(place)
+        try:
+            running.result(place, ACQUIRE_SECONDS)
+        except TimeoutError:
+            pass
+        except BaseException:
+            if not place.cancel():
+                self._leave()
+            raise
+        if place.cancel():  # and else it was given just as time was up
+            raise DatabaseUnavailable
+
+    def _leave(self) -> None:
+        with self._lock:
+            while self._waiting:
+                place = self._waiting.popleft()
+                if place.set_running_or_notify_cancel():
+                    place.set_result(None)
+                    return
+            self._places += 1
+
     def _warm(self) -> Connection | None:
         conn = self._pop()
-        if conn is not None and not conn.is_alive():
+        if conn is None:
+            return None
+        conn.attach()
+        if not conn.is_alive():
+            conn.detach()
             conn.close()
             self.close()  # they idled longer still
             return None
@@ -160,17 +195,18 @@ class Pool:
         if began < self._hangs_until:
             raise DatabaseUnavailable
         try:
-            return Connection(open_connection())
+            conn = Connection(_open_connection())
         except CantConnect:
             if time.monotonic() - began > SLOW_CONNECT_SECONDS:
                 self._hangs_until = time.monotonic() + SLOW_CONNECT_SECONDS
             raise DatabaseUnavailable from None
+        conn.attach()
+        return conn
 
 
 _pool: Pool | None = None
 _pool_lock: Final = threading.Lock()
-# Wide enough that what waits for one store leaves threads for the others; few of them ever run at once.
-_threads: Final = ThreadPoolExecutor(64, thread_name_prefix="work")
+_open_connection: Final = running.blocking(open_connection)
 
 
 def _the_pool() -> Pool:
@@ -234,11 +270,5 @@ def retrying(act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
             return act(*args, **kwargs)
         except Contended:
             # At once it would take again, before the other wakes, the very lock that the other waits for.
-            time.sleep(seconds)
+            running.sleep(seconds)
     return act(*args, **kwargs)
-
-
-async def in_thread(act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run blocking code from an `async def` read, with this request's context (ledger, trace)."""
-    context = contextvars.copy_context()
-    return await asyncio.get_running_loop().run_in_executor(_threads, lambda: context.run(act, *args, **kwargs))

@@ -11,8 +11,8 @@ from pg8000.converters import make_params  # pyright: ignore[reportMissingTypeSt
 from pg8000.exceptions import DatabaseError as ServerError  # pyright: ignore[reportMissingTypeStubs]
 from pg8000.exceptions import InterfaceError  # pyright: ignore[reportMissingTypeStubs]
 
-from shared.kernel import ledger
-from shared.kernel.db_open import Raw, patience, set_patience
+from shared.kernel import ledger, running
+from shared.kernel.db_open import Raw, Stream, patience
 from shared.kernel.problems import Unavailable
 
 # A connection that idled longer is asked before it is lent: the network between may have forgotten it.
@@ -61,14 +61,24 @@ class UniqueViolation(DatabaseError):
 class Connection:
     """A connection as lent to one caller: its prepared statements, and when it was last used."""
 
-    __slots__ = ("_owes_begin", "_prepared", "_raw", "broken", "used_at")
+    __slots__ = ("_owes_begin", "_prepared", "_raw", "_stream", "broken", "used_at")
 
     def __init__(self, raw: Raw):
         self._raw = raw
+        self._stream: Stream = raw._sock
         self._prepared: dict[object, tuple[bytes, Any, Any]] = {}
         self._owes_begin = False
         self.broken = False
         self.used_at = time.monotonic()
+
+    def attach(self) -> None:
+        """Used by what runs on the event loop, if that asks: until `detach` the loop waits for its server."""
+        if running.is_on_loop():
+            self._stream.attach()
+
+    def detach(self) -> None:
+        """It may be used by any thread again."""
+        self._stream.detach()
 
     @property
     def is_idle(self) -> bool:
@@ -185,9 +195,9 @@ class Connection:
         if idle < CHECK_AFTER_SECONDS and not poll.poll(0):
             return True
         try:
-            set_patience(sock, CHECK_SECONDS)
+            self._stream.set_patience(CHECK_SECONDS)
             self._raw.execute_simple("")
-            set_patience(sock, patience(limited=True))
+            self._stream.set_patience(patience(limited=True))
         except (ServerError, InterfaceError, OSError):
             return False
         return True

@@ -4,6 +4,7 @@
 `sslrootcert`. The limits go with the start-up packet, so that they cost no round trip.
 """
 
+import asyncio
 import logging
 import socket
 import ssl
@@ -22,6 +23,7 @@ from pg8000.core import CoreConnection  # pyright: ignore[reportMissingTypeStubs
 from pg8000.exceptions import DatabaseError as ServerError  # pyright: ignore[reportMissingTypeStubs]
 from pg8000.exceptions import InterfaceError  # pyright: ignore[reportMissingTypeStubs]
 
+from shared.kernel import running
 from shared.kernel.config import settings
 
 CONNECT_SECONDS: Final = 3
@@ -29,6 +31,9 @@ STATEMENT_MS: Final = 8_000
 _LIMITS: Final = {
     "statement_timeout": str(STATEMENT_MS),
     "lock_timeout": "3000",
+    # Every statement is an index look-up whatever its parameters are. Left to itself Postgres plans many of them anew
+    # each time: a third of what a follow costs it.
+    "plan_cache_mode": "force_generic_plan",
     "idle_in_transaction_session_timeout": "15000",
 }
 # A dead network is noticed within a minute: first probe after 30 s of silence, three of them 10 s apart.
@@ -76,8 +81,8 @@ def _cant_connect(error: Exception) -> CantConnect:
     return CantConnect(reason)
 
 
-class _Stream:
-    """What pg8000 reads and writes: a socket with a buffer each way.
+class Stream:
+    """What pg8000 reads and writes: a socket with a buffer each way, for a thread or, once attached, for the loop.
 
     Each call of the system gives up the interpreter to another thread, and getting it back is what a short statement
     costs most: so what is there is read at once, what is to be sent is sent at once, and nothing is polled for.
@@ -88,12 +93,48 @@ class _Stream:
         self._received = b""
         self._at = 0
         self._to_send: list[bytes] = []
+        self._patience: float | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._arrived = bytearray()
+        self._ended = False
+        self._waiting: asyncio.Future[None] | None = None
+
+    def attach(self) -> None:
+        """From here on, until `detach`, it is used by what runs on the loop, and the running loop waits for it."""
+        self._loop = asyncio.get_running_loop()
+        self._sock.settimeout(0)
+        self._loop.add_reader(self._sock.fileno(), self._readable)
+
+    def detach(self) -> None:
+        """It may be used by any thread again."""
+        if self._loop is not None:
+            self._loop.remove_reader(self._sock.fileno())
+            self._loop = None
+            self._sock.settimeout(self._patience if self._has_tls else None)
+
+    def set_patience(self, seconds: float | None) -> None:
+        """How long a read or write may wait; None: for ever."""
+        self._patience = seconds
+        if self._loop is not None:
+            return
+        if self._has_tls:
+            self._sock.settimeout(seconds)  # Python would try again and again after a time-out of the system's own
+            return
+        self._sock.settimeout(None)
+        whole = int(seconds or 0)
+        limit = struct.pack("ll", whole, int(((seconds or 0) - whole) * 1_000_000))
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            self._sock.setsockopt(socket.SOL_SOCKET, option, limit)
+
+    @property
+    def _has_tls(self) -> bool:
+        return isinstance(self._sock, ssl.SSLSocket)
 
     def read(self, size: int) -> bytes:
         """Just so many bytes. Raises OSError."""
         end = self._at + size
         while len(self._received) < end:
-            more = self._sock.recv(65536)
+            more = self._sock.recv(65536) if self._loop is None else self._from_loop()
             if not more:
                 raise ConnectionResetError("Postgres has ended the connection")
             self._received = self._received[self._at :] + more
@@ -102,37 +143,76 @@ class _Stream:
         start, self._at = self._at, end
         return self._received[start:end]
 
+    def _from_loop(self) -> bytes:
+        if not self._arrived and not self._ended:
+            self._wait()
+        more = bytes(self._arrived)
+        self._arrived.clear()
+        return more
+
+    def _readable(self) -> None:
+        try:
+            while more := self._sock.recv(65536):
+                self._arrived += more
+                if not self._has_tls:
+                    break  # and only TLS keeps what the loop can't see
+            self._ended = not more
+        except (BlockingIOError, ssl.SSLWantReadError):
+            pass
+        except OSError:
+            self._ended = True
+        if self._ended and self._loop is not None:
+            self._loop.remove_reader(self._sock.fileno())
+        self._wake()
+
     def write(self, data: bytes) -> None:
         """Keep it for `flush`."""
         self._to_send.append(data)
 
     def flush(self) -> None:
         """Send what was written. Raises OSError."""
-        if self._to_send:
-            data, self._to_send = b"".join(self._to_send), []
+        data, self._to_send = b"".join(self._to_send), []
+        if self._loop is None:
             self._sock.sendall(data)
+            return
+        while data:
+            try:
+                data = data[self._sock.send(data) :]
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                self._loop.add_writer(self._sock.fileno(), self._wake)
+                try:
+                    self._wait()
+                finally:
+                    self._loop.remove_writer(self._sock.fileno())
+
+    def _wait(self) -> None:
+        loop = asyncio.get_running_loop()
+        waiting = self._waiting = loop.create_future()
+        timer = loop.call_later(self._patience, self._late) if self._patience else None
+        try:
+            running.wait(waiting)
+        finally:
+            self._waiting = None
+            if timer is not None:
+                timer.cancel()
+
+    def _wake(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    def _late(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_exception(TimeoutError("Postgres doesn't answer"))
 
     def close(self) -> None:
         """Nothing is held here; pg8000 closes the socket."""
 
 
-def set_patience(sock: Any, seconds: float | None) -> None:
-    """How long a read or write may wait; None: for ever."""
-    if isinstance(sock, ssl.SSLSocket):
-        sock.settimeout(seconds)  # Python would try again and again after a time-out of the system's own
-        return
-    sock.settimeout(None)
-    whole = int(seconds or 0)
-    limit = struct.pack("ll", whole, int(((seconds or 0) - whole) * 1_000_000))
-    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-        sock.setsockopt(socket.SOL_SOCKET, option, limit)
-
-
 def _tune(conn: Raw, limited: bool) -> None:
     sock: Any = conn._usock
     # The connect time-out must not cut a slow statement: the server's own time-out ends it, a little earlier.
-    set_patience(sock, patience(limited))
-    conn._sock = _Stream(sock)
+    conn._sock = stream = Stream(sock)
+    stream.set_patience(patience(limited))
     for name, value in _KEEPALIVE:
         if hasattr(socket, name):
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final, TypeVar, cast
 
 import msgspec
 
-from shared.kernel import cache, clock, db, health, http, ledger, log
+from shared.kernel import cache, clock, db, health, http, ledger, log, running
 from shared.kernel.problems import MethodNotAllowed, NotFound, Problem, Unavailable, Unreadable
 
 _log: Final = logging.getLogger("events")
@@ -98,7 +98,7 @@ _waiting: ContextVar[list[cache.Command] | None] = ContextVar("waiting", default
 def after_commit(*commands: cache.Command) -> None:
     """Project what was just committed, and wake the relay. Best effort: the background functions do the same again.
 
-    In a request it goes out on the event loop's connection, before the answer: one trip, and none in the thread.
+    In a request it goes out before the answer: one trip for all of it.
     """
     waiting = _waiting.get()
     if waiting is not None:
@@ -110,12 +110,12 @@ def after_commit(*commands: cache.Command) -> None:
         pass
 
 
-async def in_thread(act: Callable[[], T]) -> T:
-    """Run an action, and send what it left for `after_commit`."""
+async def perform(act: Callable[[], T]) -> T:
+    """Run an action on the loop, and send what it left for `after_commit`."""
     waiting: list[cache.Command] = []
     _waiting.set(waiting)
     try:
-        return await db.in_thread(act)
+        return await running.on_loop(act)
     finally:
         if waiting:
             try:
@@ -167,7 +167,7 @@ def target(name: str, reactions: Sequence[Reaction]) -> Callable[[Any], Awaitabl
             reaction, message = _addressed(by_name, incoming, await incoming.body())
             # Each function has places of its own: one whose store is slow or down holds up no other.
             async with places[reaction.name]:
-                await db.in_thread(handle, reaction, message)
+                await running.in_thread(handle, reaction, message)
         except Problem as problem:
             return _refusal(problem)
         except Exception:

@@ -7,7 +7,7 @@ import asyncio
 import time
 from typing import Any, Final
 
-from shared.kernel import cache, codec, db, http, storage
+from shared.kernel import cache, codec, db, http, running, storage
 from shared.kernel.problems import Unavailable
 
 PATHS: Final = frozenset({"/healthz", "/readyz"})
@@ -34,7 +34,7 @@ async def _state(ping: Any) -> str:
 
 async def _ask_stores() -> dict[str, str]:
     postgres, redis, media = await asyncio.gather(
-        _state(db.in_thread(_ping_postgres)), _state(_ping_redis()), _state(db.in_thread(storage.ping))
+        _state(running.in_thread(_ping_postgres)), _state(_ping_redis()), _state(running.in_thread(storage.ping))
     )
     return {"postgres": postgres, "redis": redis, "storage": media}
 

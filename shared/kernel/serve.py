@@ -127,7 +127,7 @@ class _Exchange:
         if key is not None:
             call = partial(idempotency.once, self._scope(), key, request.path, body, call, self._problem)
         async with self.places[endpoint.name]:
-            return await events.in_thread(call)
+            return await events.perform(call)
 
     def _call(self, endpoint: Endpoint, arguments: dict[str, Any]) -> http.Answer:
         return self._success(endpoint, endpoint.function(**arguments))

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from shared.kernel import cache, clock, db, ids, tokens
+from shared.kernel import cache, clock, db, ids, running, tokens
 
 # Longer than an access token lives: once the key of an ended session is gone, so are its tokens.
 KEY_SECONDS: Final = 2 * tokens.ACCESS_SECONDS
@@ -33,7 +33,7 @@ def _is_live_in_postgres(session_id: int) -> bool:
 
 async def is_live(session_id: int) -> bool:
     """Whether the session lives, of Postgres; and Redis is told."""
-    live = await db.in_thread(_is_live_in_postgres, session_id)
+    live = await running.in_thread(_is_live_in_postgres, session_id)
     try:
         await cache.run(("SET", key(session_id), "1" if live else "0", "NX", "EX", KEY_SECONDS))
     except cache.CacheUnavailable:

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from shared.kernel import clock, ledger
+from shared.kernel import clock, ledger, running
 from shared.kernel.config import settings
 from shared.kernel.problems import Unavailable
 
@@ -71,6 +71,7 @@ class Connected(msgspec.Struct, frozen=True):
     threads: ThreadPoolExecutor
 
 
+@running.blocking
 def sign_upload(object: str, content_type: str, min_size: int, max_size: int, expires_seconds: int) -> Upload:
     """A V4-signed PUT that makes `object` of `content_type` with `min_size` to `max_size` bytes, once.
 
@@ -97,6 +98,7 @@ def sign_upload(object: str, content_type: str, min_size: int, max_size: int, ex
     return Upload("PUT", url, headers, expires_at)
 
 
+@running.blocking
 def stat(objects: Sequence[str]) -> list[Stat | None]:
     """What is there of `objects`, in their order; None = nothing. Raises StorageUnavailable."""
     connected = _connect()
@@ -110,6 +112,7 @@ def stat(objects: Sequence[str]) -> list[Stat | None]:
     return _each(connected, lambda name: look(name) if _can_be(name) else None, objects)
 
 
+@running.blocking
 def delete(objects: Sequence[str]) -> None:
     """Delete `objects`; one that isn't there is no error. Raises StorageUnavailable: then some may be left."""
     connected = _connect()
@@ -150,6 +153,7 @@ def list_older_than(prefix: str, before_ms: int) -> Iterator[list[str]]:
             yield names
 
 
+@running.blocking
 def ping() -> None:
     """One small request, tried once. Raises StorageUnavailable."""
     bucket = _connect().bucket

@@ -1,6 +1,6 @@
 """Notifications as their owner sees them: groups in the first trip, actors' cards and relations in the second."""
 
-from shared.kernel import cache, db, guard, ids
+from shared.kernel import cache, db, guard, ids, running
 from shared.kernel.endpoint import Caller, Encoded
 from shared.kernel.pages import PageQuery, cursor, join
 from shared.notifications import projection, store
@@ -53,7 +53,7 @@ async def _entries(user_id: int, before: int | None, count: int) -> list[Entry]:
     except cache.CacheUnavailable:
         entries = None
     if entries is None and generation is not None:
-        entries = await db.in_thread(_load, user_id, ids.MAX, projection.KEPT)
+        entries = await running.in_thread(_load, user_id, ids.MAX, projection.KEPT)
         try:
             await cache.run(projection.fill(user_id, generation, entries))
         except cache.CacheUnavailable:
@@ -61,7 +61,7 @@ async def _entries(user_id: int, before: int | None, count: int) -> list[Entry]:
     older = [entry for entry in entries or [] if before is None or entry.latest_id < before]
     if entries is not None and (len(older) >= count or len(entries) < projection.KEPT):
         return older[:count]
-    return await db.in_thread(_load, user_id, ids.MAX if before is None else before, count)
+    return await running.in_thread(_load, user_id, ids.MAX if before is None else before, count)
 
 
 def _load(user_id: int, before: int, count: int) -> list[Entry]:

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from shared.kernel import cache, db, guard, ids, single_flight
+from shared.kernel import cache, db, guard, ids, running, single_flight
 from shared.kernel.endpoint import Caller, Encoded, PostId, Username
 from shared.kernel.pages import PageQuery, cursor, join
 from shared.kernel.problems import NotFound
@@ -89,7 +89,7 @@ async def load_bodies(post_ids: Sequence[int]) -> dict[int, bytes]:
 
 
 async def _load_bodies(post_ids: list[int]) -> dict[int, bytes]:
-    rows = await db.in_thread(projection.load, post_ids)
+    rows = await running.in_thread(projection.load, post_ids)
     try:
         await cache.run(*projection.rows(rows))
     except cache.CacheUnavailable:
@@ -137,14 +137,14 @@ async def _ids_of(user_id: int, before: int | None, count: int) -> list[int]:
             return [ids.decode(entry) for entry in found.entries]
     except cache.CacheUnavailable:
         pass  # Postgres has the list too
-    return await db.in_thread(_ids_in_postgres, user_id, before or _ANYWHERE, count)
+    return await running.in_thread(_ids_in_postgres, user_id, before or _ANYWHERE, count)
 
 
 async def build(user_id: int) -> None:
     """Fill a user's list in Redis from Postgres."""
     timeline = projection.OF_AUTHOR
     (mark,) = await cache.run(timeline.begin_building(user_id))
-    newest = await db.in_thread(_ids_in_postgres, user_id, _ANYWHERE, timeline.keep)
+    newest = await running.in_thread(_ids_in_postgres, user_id, _ANYWHERE, timeline.keep)
     await cache.run(timeline.fill(user_id, mark, [ids.encode(post_id) for post_id in newest]))
 
 

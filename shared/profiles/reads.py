@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from shared.kernel import cache, db, guard, ids, single_flight
+from shared.kernel import cache, db, guard, ids, running, single_flight
 from shared.kernel.endpoint import Caller, Username
 from shared.kernel.problems import NotFound
 from shared.kernel.projection import body_of
@@ -80,7 +80,7 @@ async def _load(user_ids: list[int]) -> dict[int, store.UserRow]:
 
 
 async def _load_together(user_ids: list[int]) -> dict[int, store.UserRow]:
-    found = await db.in_thread(projection.load, user_ids)
+    found = await running.in_thread(projection.load, user_ids)
     try:
         await cache.run(*projection.rows(found))
     except cache.CacheUnavailable:
@@ -99,7 +99,7 @@ async def resolve(username: Username) -> int:
         found = None
     if found is not None:
         return _remember(username, ids.decode(found.decode()))
-    row = await single_flight.shared(("username", username), lambda: db.in_thread(_by_username, username))
+    row = await single_flight.shared(("username", username), lambda: running.in_thread(_by_username, username))
     if row is None:
         raise NotFound("user_not_found")
     await _load([row.id])

@@ -7,7 +7,7 @@ a block against the viewer, and "~" once it is complete. `ask` makes the command
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from shared.kernel import cache, db, ids, single_flight
+from shared.kernel import cache, db, ids, running, single_flight
 from shared.kernel.projection import body_of, put_fields
 from shared.visibility import store
 from shared.visibility.model import STRANGERS, Relation
@@ -61,7 +61,7 @@ async def load(viewer_id: int, others: Sequence[int]) -> dict[int, Relation]:
 
 
 async def _load_map(viewer_id: int) -> list[store.RelationRow]:
-    rows = await db.in_thread(_rows_of_viewer, viewer_id)
+    rows = await running.in_thread(_rows_of_viewer, viewer_id)
     try:
         await cache.run(put_fields(_key(viewer_id), [*_fields(rows), (_COMPLETE, 0, b"")]))
     except cache.CacheUnavailable:

@@ -6,13 +6,17 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from shared.kernel import db, db_connection, db_open, ledger
-from tests.kernel.things import BACKEND, INSERT, ONE, Number, backend, terminate
+from shared.kernel import db, db_connection, db_open, ledger, running
+from tests.kernel.things import BACKEND, INSERT, ONE, SLEEP, Number, Text, backend, terminate
 from tests.kernel.tls import TlsFront, certificate
 from tests.servers import ROOT, Servers, using
 
@@ -116,10 +120,125 @@ class TestPool:
     def test_async_code_uses_it_in_threads_with_its_own_ledger(self):
         async def main() -> ledger.Ledger:
             trips = ledger.open_ledger()
-            await asyncio.gather(*[db.in_thread(backend) for _ in range(10)])
+            await asyncio.gather(*[running.in_thread(backend) for _ in range(10)])
             return trips
 
         assert asyncio.run(main())["postgres"].trips == 10
+
+
+@contextmanager
+def by_tls(servers: Servers, folder: Path, options: str) -> Generator[None, None, None]:
+    """Postgres behind a TLS front; `{}` in the options is its certificate."""
+    cert, key = certificate(folder)
+    with TlsFront(cert, key, ("127.0.0.1", servers.ports["postgres"]), asked=True) as front:
+        url = servers.env["DATABASE_URL"].replace(f":{servers.ports['postgres']}/", f":{front.port}/")
+        with using({**servers.env, "DATABASE_URL": f"{url}?{options.format(cert)}"}):
+            yield
+
+
+def on_loop(*acts: Callable[[], Any]) -> list[Any]:
+    """What each gives, run at once on one loop; what one raises is its result."""
+
+    async def main() -> list[Any]:
+        return await asyncio.gather(*[running.on_loop(act) for act in acts], return_exceptions=True)
+
+    return asyncio.run(main())
+
+
+class TestOnTheLoop:
+    def test_many_at_once_share_it_and_the_loop_goes_on(self, servers: Servers):
+        turns: list[float] = []
+
+        def ask(n: int) -> Number:
+            with db.transaction() as conn:
+                SLEEP.one(conn, n=n)
+                return ONE.one(conn, n=n)
+
+        async def main() -> list[Number]:
+            async def count() -> None:
+                while True:
+                    turns.append(time.monotonic())
+                    await asyncio.sleep(0)
+
+            counting = asyncio.create_task(count())
+            found = await asyncio.gather(*[running.on_loop(partial(ask, n)) for n in range(40)])
+            counting.cancel()
+            return found
+
+        with using({**servers.env, "DB_POOL_SIZE": "4"}):
+            assert asyncio.run(main()) == [Number(n) for n in range(40)]
+            # And threads have the same connections afterwards.
+            with db.connection() as conn:
+                using_it = db.Statement("SELECT count(*) FROM pg_stat_activity WHERE usename = current_user", Number)
+                assert using_it.one(conn).n <= 4
+        assert len(turns) > 100
+
+    def test_its_context_is_the_request_s(self):
+        async def main() -> ledger.Ledger:
+            trips = ledger.open_ledger()
+            await asyncio.gather(*[running.on_loop(backend) for _ in range(10)])
+            return trips
+
+        assert asyncio.run(main())["postgres"].trips == 10
+
+    def test_who_waits_too_long_for_a_connection_is_told_and_takes_none(
+        self, servers: Servers, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(db, "ACQUIRE_SECONDS", 0.1)
+
+        def keep() -> int:
+            with db.connection() as conn:
+                SLEEP.one(conn, n=500)
+                return BACKEND.one(conn).n
+
+        with using({**servers.env, "DB_POOL_SIZE": "1"}):
+            kept, *refused = on_loop(keep, backend, backend)
+            assert [type(fault) for fault in refused] == [db.DatabaseUnavailable] * 2
+            assert on_loop(backend) == [kept]
+
+    def test_one_that_was_ended_is_unavailable_and_the_next_one_works(self):
+        def ended_under_way() -> None:
+            with db.connection() as conn:
+                terminate(BACKEND.one(conn).n)
+                BACKEND.one(conn)
+
+        assert [type(fault) for fault in on_loop(ended_under_way)] == [db.DatabaseUnavailable]
+        terminate(backend())
+        assert on_loop(backend)[0] == backend()
+
+    def test_a_server_that_hangs_is_given_up_on(self, servers: Servers, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(db_open, "STATEMENT_MS", 200)
+        monkeypatch.setattr(db_open, "CONNECT_SECONDS", 1)
+
+        def ask_while_frozen() -> None:
+            with db.connection() as conn:
+                BACKEND.one(conn)
+                with servers.postgres.frozen():
+                    BACKEND.one(conn)
+
+        began = time.monotonic()
+        with using(servers.env):
+            assert [type(fault) for fault in on_loop(ask_while_frozen)] == [db.DatabaseUnavailable]
+        assert time.monotonic() - began < 5
+
+    def test_more_than_a_socket_takes_at_once_goes_out_and_comes_back(self):
+        long = db.Statement("SELECT CAST(:text AS text)", Text)
+
+        def ask() -> bool:
+            with db.connection() as conn:
+                return long.one(conn, text="x" * 20_000_000) == Text("x" * 20_000_000)
+
+        assert on_loop(ask) == [True]
+
+    def test_over_tls_too(self, servers: Servers, tmp_path: Path):
+        long = db.Statement("SELECT CAST(:text AS text)", Text)
+
+        def ask() -> bool:
+            with db.connection() as conn:
+                return (long.one(conn, text="x" * 3_000_000), ONE.one(conn, n=1)) == (Text("x" * 3_000_000), Number(1))
+
+        with by_tls(servers, tmp_path, "sslmode=require"):
+            assert on_loop(ask, ask) == [True, True]
 
 
 class TestConnecting:
@@ -163,15 +282,12 @@ class TestConnecting:
         ],
     )
     def test_tls_asks_who_the_server_is_if_told_to(self, servers: Servers, tmp_path: Path, options: str, works: bool):
-        cert, key = certificate(tmp_path)
-        with TlsFront(cert, key, ("127.0.0.1", servers.ports["postgres"]), asked=True) as front:
-            url = servers.env["DATABASE_URL"].replace(f":{servers.ports['postgres']}/", f":{front.port}/")
-            with using({**servers.env, "DATABASE_URL": f"{url}?{options.format(cert)}"}):
-                if works:
-                    assert backend() == backend()
-                else:
-                    with pytest.raises(db.DatabaseUnavailable):
-                        backend()
+        with by_tls(servers, tmp_path, options):
+            if works:
+                assert backend() == backend()
+            else:
+                with pytest.raises(db.DatabaseUnavailable):
+                    backend()
 
 
 def test_the_connector_is_imported_only_by_who_is_told_to_use_it(servers: Servers):

@@ -14,6 +14,7 @@ class Text(msgspec.Struct, frozen=True):
 
 
 ONE = db.Statement("SELECT CAST(:n AS bigint)", Number)
+SLEEP = db.Statement("SELECT CAST(:n AS bigint) FROM pg_sleep(0.001 * CAST(:n AS bigint))", Number)
 SETTING = db.Statement("SELECT current_setting(:name)", Text)
 BACKEND = db.Statement("SELECT pg_backend_pid()", Number)
 INSERT = db.Statement("INSERT INTO things (id, name) VALUES (:id, :name)")
