@@ -7,15 +7,16 @@ import msgspec
 from shared.kernel.events import Event
 from shared.profiles.model import UserCard
 
-NotificationType = Literal["follow", "mention"]
+NotificationType = Literal["reaction", "comment", "reply", "repost", "mention", "follow"]
+SubjectType = Literal["post", "comment", "user"]
 # How many of a group's latest actors are shown.
 SHOWN_ACTORS = 3
 
 
 class Subject(msgspec.Struct, frozen=True):
-    """What a notification is about: a post by its id, or for a follow you yourself, by username."""
+    """What a notification is about: a post or comment by its id, or for a follow you yourself, by username."""
 
-    type: Literal["post", "user"]
+    type: SubjectType
     id: str
 
 

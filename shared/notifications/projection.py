@@ -8,12 +8,12 @@ The value is what its owner may see, so it goes too when the owner blocks, mutes
 an actor is gone, it stays until it ends: their card is gone at once, their count within the hour.
 """
 
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 
 from shared.kernel import cache, ids
-from shared.notifications.model import Subject
+from shared.notifications.model import Subject, SubjectType
 from shared.notifications.store import GroupRow
 
 KEPT: Final = 100
@@ -51,7 +51,7 @@ def entry_of(group: GroupRow) -> Entry:
     head = _Head(
         id=ids.encode(group.id),
         type=group.type,
-        subject=Subject("post" if kind == "post" else "user", name),
+        subject=Subject(cast("SubjectType", kind), name),
         actor_count=group.actor_count,
         at=ids.made_at(group.seen_id or 0),
         unread=group.unread,

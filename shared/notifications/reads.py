@@ -1,6 +1,6 @@
 """Notifications as their owner sees them: groups in the first trip, actors' cards and relations in the second."""
 
-from shared.kernel import cache, db, guard, ids, running
+from shared.kernel import cache, db, guard, ids, running, single_flight
 from shared.kernel.endpoint import Caller, Encoded
 from shared.kernel.pages import PageQuery, cursor, join
 from shared.notifications import projection, store
@@ -53,15 +53,22 @@ async def _entries(user_id: int, before: int | None, count: int) -> list[Entry]:
     except cache.CacheUnavailable:
         entries = None
     if entries is None and generation is not None:
-        entries = await running.in_thread(_load, user_id, ids.MAX, projection.KEPT)
-        try:
-            await cache.run(projection.fill(user_id, generation, entries))
-        except cache.CacheUnavailable:
-            pass  # the answer is at hand; a later read fills the cache
+        # A write that Redis was told of has given it another generation: who asks for this one misses nothing.
+        missed = ("notifications", user_id, generation)
+        entries = await single_flight.shared(missed, lambda: _fill(user_id, generation))
     older = [entry for entry in entries or [] if before is None or entry.latest_id < before]
     if entries is not None and (len(older) >= count or len(entries) < projection.KEPT):
         return older[:count]
     return await running.in_thread(_load, user_id, ids.MAX if before is None else before, count)
+
+
+async def _fill(user_id: int, generation: bytes) -> list[Entry]:
+    entries = await running.in_thread(_load, user_id, ids.MAX, projection.KEPT)
+    try:
+        await cache.run(projection.fill(user_id, generation, entries))
+    except cache.CacheUnavailable:
+        pass  # the answer is at hand; a later read fills the cache
+    return entries
 
 
 def _load(user_id: int, before: int, count: int) -> list[Entry]:
