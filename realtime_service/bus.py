@@ -6,6 +6,7 @@ missed meanwhile.
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, cast
 
@@ -35,6 +36,8 @@ class Bus:
         self._failures = 0
         self._relinked = relinked
         self._channels: dict[str, asyncio.Future[None]] = {}
+        # Confirmations still to come, by channel: of one that is left and heard again, the first is of before.
+        self._unconfirmed = Counter[str]()
         self._writer: asyncio.StreamWriter | None = None
         self._alive = asyncio.Event()
 
@@ -62,8 +65,7 @@ class Bus:
         waiting = self._channels.get(channel)
         if waiting is None:
             waiting = self._channels[channel] = asyncio.get_running_loop().create_future()
-            if self._writer is not None:
-                self._writer.write(pack(("SUBSCRIBE", channel)))
+            self._ask(channel)
         try:
             async with asyncio.timeout(CONFIRM_SECONDS):
                 await asyncio.shield(waiting)
@@ -79,6 +81,11 @@ class Bus:
             waiting.set_result(None)  # nobody is here to hear; who waits for all channels needn't wait for it
         if self._writer is not None:
             self._writer.write(pack(("UNSUBSCRIBE", channel)))
+
+    def _ask(self, *channels: str) -> None:
+        if self._writer is not None:
+            self._unconfirmed.update(channels)
+            self._writer.write(pack(("SUBSCRIBE", *channels)))
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         there = address(settings().redis_url)
@@ -98,7 +105,7 @@ class Bus:
         parser: Any = hiredis.Reader()
         self._writer = writer
         if self._channels:
-            writer.write(pack(("SUBSCRIBE", *self._channels)))
+            self._ask(*self._channels)
         pinging = asyncio.create_task(self._ping(writer))
         relinking = asyncio.create_task(self._relink(writer))
         try:
@@ -120,7 +127,12 @@ class Bus:
         if kind == b"message":
             self._heard(rest[0].decode(), rest[1])
         elif kind == b"subscribe":
-            waiting = self._channels.get(rest[0].decode())
+            name = rest[0].decode()
+            self._unconfirmed[name] -= 1
+            if self._unconfirmed[name] > 0:
+                return
+            del self._unconfirmed[name]
+            waiting = self._channels.get(name)
             if waiting is not None and not waiting.done():
                 waiting.set_result(None)
 
@@ -153,6 +165,7 @@ class Bus:
             self._writer.close()
             self._writer = None
             self._unlinked()
+        self._unconfirmed.clear()
         loop = asyncio.get_running_loop()
         for channel, waiting in self._channels.items():
             if waiting.done():

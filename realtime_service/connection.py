@@ -1,11 +1,13 @@
 """One socket: who it is, what it asks, what waits to be written to it, and why it is closed."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, cast
+from typing import Annotated, Any, Final, cast
 
+import msgspec
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
 from realtime_service import inbox
@@ -18,11 +20,27 @@ MAX_UNSENT: Final = 1 << 20
 PER_SECOND: Final = 20.0
 BURST: Final = 40.0
 CLOSE_SECONDS: Final = 2.0
+# What comes live waits so long for a `resume`: a client that sends it first hears all in order.
+RESUME_SECONDS: Final = 0.5
+# What was missed is written so much at a time, and the rest when the client has taken that.
+TOGETHER: Final = 256 * 1024
+TAKEN_SECONDS: Final = 30.0
 
-Admit = Callable[["Connection"], Awaitable[bool]]
+# Takes a socket in, and gives the cut that its first catch_up mends; 0 for one that is refused.
+Admit = Callable[["Connection"], Awaitable[int]]
 Tell = Callable[["Connection"], None]
 Missed = Callable[[int], Awaitable[list[Event] | None]]
 _log: Final = logging.getLogger("live")
+
+
+class _Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The data of an action that takes none."""
+
+
+class _Resume(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The seq of the last event that the client has."""
+
+    after: Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
 
 
 class Connection(WSListener):
@@ -44,8 +62,10 @@ class Connection(WSListener):
         "_leave",
         "_parts",
         "_requests",
+        "_sent",
         "_stream",
         "_transport",
+        "_unflushed",
         "_unwritten",
         "_waiting",
         "began_at",
@@ -72,6 +92,9 @@ class Connection(WSListener):
         # What its frames go to as they are: picows would copy each, and build its head anew.
         self._stream: asyncio.WriteTransport | None = None
         self._unwritten: list[bytes] = []
+        self._unflushed = 0
+        # The seq of the event that was sent last; 0 before.
+        self._sent = 0
         # Events wait here while what came before them is still being read.
         self._waiting: list[Event] | None = None
         self._cut = False
@@ -150,7 +173,7 @@ class Connection(WSListener):
         if event.seq is not None:
             if event.seq <= self.last_seq:
                 return
-            self.last_seq = event.seq
+            self.last_seq = self._sent = event.seq
         self._write(event.frame(self.format))
 
     def resync(self) -> None:
@@ -201,7 +224,9 @@ class Connection(WSListener):
 
     async def _serve(self) -> None:
         try:
-            if await self._admit(self):
+            cut = await self._admit(self)
+            if cut:
+                await self._begin(cut)
                 while True:
                     await self._answer(await self._requests.get())
         except Unavailable:
@@ -209,6 +234,13 @@ class Connection(WSListener):
         except Exception:
             _log.exception("a socket failed")
             self.close(1011, "internal error")
+
+    async def _begin(self, cut: int) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RESUME_SECONDS):
+                first = await self._requests.get()
+            await self._answer(first)
+        await self.catch_up(lambda seq: inbox.newer(self.user_id, seq), mend=cut)
 
     async def _answer(self, request: dict[str, Any]) -> None:
         try:
@@ -218,18 +250,20 @@ class Connection(WSListener):
         self._write(encode(reply, self.format))
 
     async def _act(self, request: dict[str, Any]) -> dict[str, Any]:
+        data = request.get("data") or {}
         if request["action"] == "ping":
+            codec.convert(data, _Nothing)
             return {"at": clock.now_ms()}
         if request["action"] == "resume":
-            return await self._resume(request.get("data") or {})
+            return await self._resume(codec.convert(data, _Resume).after)
         raise Unreadable("unknown_action", "There is no such action.")
 
-    async def _resume(self, data: dict[str, Any]) -> dict[str, Any]:
-        after = data.get("after")
-        if not isinstance(after, int) or isinstance(after, bool) or not 0 <= after < 1 << 53:
-            raise Unreadable("invalid", "resume needs the last seq, as {after: seq}.")
-        whole = await self.catch_up(lambda seq: inbox.since(self.user_id, seq), after)
-        return {"seq": self.last_seq, "resync": not whole}
+    async def _resume(self, after: int) -> dict[str, Any]:
+        # Once it has caught up, what was sent here is missed no more, whatever it asks for.
+        since = after if self.began_at else max(after, self.last_seq)
+        whole = await self.catch_up(lambda seq: inbox.since(self.user_id, seq), since)
+        # From where the next one may go on: past all that was sent, and after a resync past what it read before this.
+        return {"seq": max(after, self._sent) if whole else self.last_seq, "resync": not whole}
 
     def cut(self) -> int:
         """From here on something may be missed: events wait until `catch_up` mends this cut, whose number is given."""
@@ -259,9 +293,12 @@ class Connection(WSListener):
                 self.resync()
             for event in events or ():
                 if event.seq is not None and event.seq <= self.began_at:
+                    self._sent = event.seq
                     self._write(event.frame(self.format))
                 else:
                     self._send(event)
+                if self._unflushed > TOGETHER:
+                    await self._taken()
             if events is not None and after is not None:
                 self.began_at = 0
             self._release()
@@ -283,6 +320,17 @@ class Connection(WSListener):
         if not self._unwritten:
             self._due(self)
         self._unwritten.append(data)
+        self._unflushed += len(data)
+
+    async def _taken(self) -> None:
+        """Write what waits, and wait until the client has taken most of it; one that doesn't is cut off."""
+        self.flush()
+        until = time.monotonic() + TAKEN_SECONDS
+        while self._stream is not None and self._stream.get_write_buffer_size() > TOGETHER:
+            if time.monotonic() > until:
+                self.close(1013, "slow reader")
+                return
+            await asyncio.sleep(0.02)
 
     def flush(self) -> None:
         """Write what waits."""
@@ -291,6 +339,7 @@ class Connection(WSListener):
             return
         data = unwritten[0] if len(unwritten) == 1 else b"".join(unwritten)
         unwritten.clear()
+        self._unflushed = 0
         stream.write(data)
 
 

@@ -6,17 +6,22 @@ from typing import Any, Final
 
 from realtime_service.frames import Event
 from shared.kernel import cache, ids
-from shared.live.publish import BOOT_FLOOR
+from shared.live.publish import BOOT_FLOOR, KEPT_SECONDS
 
 # Whether the inbox is whole since `after`, and what is in it since then. KEYS: inbox, its floor, the floor of all.
 _SINCE: Final = cache.Script("""
 local after = tonumber(ARGV[1])
 local floor = tonumber(redis.call('GET', KEYS[2]) or 'inf')
+local known = redis.call('EXISTS', KEYS[3]) == 1
 local boot = tonumber(redis.call('GET', KEYS[3]) or '0')
+local time = redis.call('TIME')
+local now, kept = time[1] * 1000000 + time[2], tonumber(ARGV[3]) * 1000000
 -- Who was linked, but for a moment, to this very Redis has missed only what is newer; the rest needn't be known.
 local linked = ARGV[2] == '1'
 if redis.call('EXISTS', KEYS[1]) == 0 then
   if linked and after >= boot then return {1, {}} end
+  -- Had there been an event since, within what is kept, its inbox would be there.
+  if known and after >= boot and after <= now and after > now - kept then return {1, {}} end
   return {0}
 end
 local info = redis.call('XINFO', 'STREAM', KEYS[1])
@@ -31,7 +36,11 @@ end
 -- What MAXLEN trims is no deletion to XINFO: then only from the first that is left on is it whole.
 if added > length and after < first then return {0} end
 if after < boot or after < deleted then return {0} end
-if not linked and (after < floor or after > last) then return {0} end
+if not linked then
+  -- Nor was there one before this inbox began, if another would still have been kept then.
+  if after < floor and not (known and after > floor - kept) then return {0} end
+  if after > last and not (known and after <= now) then return {0} end
+end
 return {1, redis.call('XRANGE', KEYS[1], string.format('(%s-0', ARGV[1]), '+')}
 """)
 # A Redis with another run_id was restarted, and may have lost its tail: what was before can't be resumed.
@@ -50,7 +59,9 @@ async def since(user_id: int, after: int, *, linked: bool = False) -> list[Event
     `linked`: `after` is known to be of this Redis, though its inbox may have begun later.
     """
     user = ids.encode(user_id)
-    command = _SINCE.command([f"inbox:{user}", f"inbox:floor:{user}", BOOT_FLOOR], [str(after), int(linked)])
+    command = _SINCE.command(
+        [f"inbox:{user}", f"inbox:floor:{user}", BOOT_FLOOR], [str(after), int(linked), KEPT_SECONDS]
+    )
     (reply,) = await cache.run(command)
     if not reply[0]:
         return None

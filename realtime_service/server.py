@@ -73,9 +73,7 @@ class Server:
     async def _drain(self) -> None:
         connections = self.hub.connections()
         for connection in connections:
-            # Not all at once: the instances that are left take the clients over a few seconds.
-            delay = random.randint(0, 5000)  # noqa: S311 - spread, not a secret
-            connection.close(1001, msgspec.json.encode({"reconnect_in_ms": delay}).decode())
+            _go_away(connection)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_SECONDS):
                 await asyncio.gather(*[connection.gone.wait() for connection in connections])
@@ -113,35 +111,36 @@ class Server:
             credentials = Credentials(None, None)
         except Problem as problem:
             return _plain(problem.status, problem.document())
-        admit = _admission(self.hub, credentials)
+        admit = self._admission(credentials)
         connection = Connection(SUBPROTOCOLS[chosen], admit, self.hub.remove, self.turn.add)
         response = WSUpgradeResponse.create_101_response(extra_headers={"Sec-WebSocket-Protocol": chosen})
         return WSUpgradeResponseWithListener(response, connection)
 
+    def _admission(self, credentials: Credentials) -> Callable[[Connection], Any]:
+        async def admit(connection: Connection) -> int:
+            found = await _who(credentials)
+            if found is None:
+                connection.close(4401, "not signed in")
+                return 0
+            connection.user_id, connection.session_id = found
+            # Connected from the upgrade on: what was sent since then and before the subscription is in the inbox.
+            connection.began_at = connection.last_seq = await inbox.instant(connection.connected_at)
+            cut = connection.cut()
+            await self.hub.add(connection)
+            # Asked once its end would be heard: one that came before, be it after the ticket was given, is seen here.
+            if not await _lives(connection.session_id):
+                connection.close(4401, "session ended")
+                return 0
+            if self.draining:
+                _go_away(connection)
+                return 0
+            return cut
+
+        return admit
+
     def _health(self, path: str) -> Any:
         up = path == "/healthz" or self.hub.bus.is_up
         return _plain(200 if up else 503, {"status": "up" if up else "down", "sockets": len(self.hub.connections())})
-
-
-def _admission(hub: Hub, credentials: Credentials) -> "Callable[[Connection], Any]":
-    async def admit(connection: Connection) -> bool:
-        found = await _who(credentials)
-        if found is None:
-            connection.close(4401, "not signed in")
-            return False
-        connection.user_id, connection.session_id = found
-        # Connected from the upgrade on: what was sent since then and before the subscription is in the inbox.
-        connection.began_at = connection.last_seq = await inbox.instant(connection.connected_at)
-        cut = connection.cut()
-        await hub.add(connection)
-        # Asked once its end would be heard: one that came before, be it after the ticket was given, is seen here.
-        if not await _lives(connection.session_id):
-            connection.close(4401, "session ended")
-            return False
-        await connection.catch_up(lambda seq: inbox.newer(connection.user_id, seq), mend=cut)
-        return True
-
-    return admit
 
 
 async def _who(credentials: Credentials) -> tuple[int, int] | None:
@@ -175,6 +174,12 @@ def _credentials(request: WSUpgradeRequest, query: str) -> Credentials:
     if not http.origin_allowed(request.headers.get("Origin", "")):
         raise Forbidden("cross_site", "With the cookie, the Origin must be one of ours.")
     return Credentials(tokens.open_cookie(cookie), None)
+
+
+def _go_away(connection: Connection) -> None:
+    # Not all at once: the instances that are left take the clients over a few seconds.
+    delay = random.randint(0, 5000)  # noqa: S311 - spread, not a secret
+    connection.close(1001, msgspec.json.encode({"reconnect_in_ms": delay}).decode())
 
 
 def _plain(status: int, document: dict[str, Any]) -> WSUpgradeResponseWithListener:

@@ -13,8 +13,8 @@ from shared.kernel import clock, db, events, http, ids, tokens, upkeep
 from shared.kernel.problems import Conflict, Invalid, Problem
 
 KEPT_MS: Final = 24 * 3600 * 1000
-# A request that died while it ran holds its key no longer than any request can run.
-RUNNING_MS: Final = 60_000
+# From then on a run has its lock: a key without answer whose lock is free is one whose run died.
+LOCKED_WITHIN_MS: Final = 2_000
 # Refusals that say "not now": remembered, they would keep out for a day who obeys their Retry-After.
 _PASSING: Final = (401, 429)
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
@@ -26,28 +26,35 @@ class _Kept(msgspec.Struct):
     fields: list[tuple[bytes, bytes]]
 
 
+class _Locked(msgspec.Struct, frozen=True):
+    held: bool
+
+
 class _Row(msgspec.Struct, frozen=True):
     fingerprint: bytes
     answer: bytes | None
     owner: int
 
 
+_LOCK_NAME: Final = "1, hashtext(:scope || ' ' || :key)"  # two integers: a space of its own
+_DIED: Final = f"k.answer IS NULL AND k.started_at <= :stale AND pg_try_advisory_xact_lock({_LOCK_NAME})"
 # Takes the key, or one whose time is up, or one whose run died; otherwise shows who has it.
 _TAKE = db.Statement(
-    """INSERT INTO idempotency_keys AS k (scope, key, fingerprint, owner, started_at, expires_at)
+    f"""INSERT INTO idempotency_keys AS k (scope, key, fingerprint, owner, started_at, expires_at)
        VALUES (:scope, :key, :fingerprint, :owner, :now, :expires)
        ON CONFLICT (scope, key) DO UPDATE SET
          fingerprint = CASE WHEN k.expires_at <= :now THEN excluded.fingerprint ELSE k.fingerprint END,
          answer = CASE WHEN k.expires_at <= :now THEN NULL ELSE k.answer END,
          owner = CASE WHEN k.expires_at <= :now
-                        OR (k.answer IS NULL AND k.started_at <= :stale AND k.fingerprint = excluded.fingerprint)
+                        OR (k.fingerprint = excluded.fingerprint AND {_DIED})
                       THEN excluded.owner ELSE k.owner END,
-         started_at = CASE WHEN k.expires_at <= :now OR (k.answer IS NULL AND k.started_at <= :stale)
+         started_at = CASE WHEN k.expires_at <= :now OR (k.fingerprint = excluded.fingerprint AND {_DIED})
                       THEN excluded.started_at ELSE k.started_at END,
          expires_at = CASE WHEN k.expires_at <= :now THEN excluded.expires_at ELSE k.expires_at END
        RETURNING fingerprint, answer, owner""",
     _Row,
 )
+_LOCK = db.Statement(f"SELECT pg_advisory_xact_lock({_LOCK_NAME}) IS NOT NULL", _Locked)
 # Of its own run alone: one that took too long has lost the key to another, and undoes what it did.
 _KEEP = db.Statement(
     "UPDATE idempotency_keys SET answer = :answer WHERE scope = :scope AND key = :key AND owner = :owner"
@@ -90,7 +97,7 @@ def once(
             owner=owner,
             now=now,
             expires=now + KEPT_MS,
-            stale=now - RUNNING_MS,
+            stale=now - LOCKED_WITHIN_MS,
         )
     first = bytes(row.fingerprint)
     if first != tokens.fingerprint(message, like=first):
@@ -108,6 +115,7 @@ def _run(
     try:
         # One transaction: what was done and its answer are there both, or neither.
         with db.together() as conn:
+            _LOCK.one(conn, scope=scope, key=key)
             outcome = _outcome(call, refuse)
             if isinstance(outcome, http.Answer):
                 kept = msgspec.msgpack.encode(_Kept(outcome.status, outcome.body, outcome.fields))
@@ -133,7 +141,7 @@ def _outcome(call: Callable[[], http.Answer], refuse: Callable[[Problem], http.A
 
 
 def _running_elsewhere() -> Conflict:
-    return Conflict("still_running", "The first request under this key is still running.")
+    return Conflict("still_running", "The first request under this key is still running.", headers={"Retry-After": "1"})
 
 
 def _forget(scope: str, key: str, owner: int) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -24,7 +25,9 @@ class Effect(msgspec.Struct):
 
 
 FINGERPRINT = db.Statement("SELECT fingerprint FROM idempotency_keys WHERE scope = :scope", Kept)
-AGE = db.Statement("UPDATE idempotency_keys SET started_at = :at WHERE scope = :scope")
+AGE = db.Statement("UPDATE idempotency_keys SET started_at = :value WHERE scope = :scope")
+LOST = db.Statement("UPDATE idempotency_keys SET answer = NULL, started_at = :value WHERE scope = :scope")
+OWNER = db.Statement("UPDATE idempotency_keys SET owner = :value WHERE scope = :scope")
 
 
 DONE = db.Statement("INSERT INTO effects_done (effect, done_at) VALUES (:effect, 0)")
@@ -62,22 +65,21 @@ def refused(problem: Problem) -> http.Answer:
     return http.Answer(problem.status, problem.code.encode(), None)
 
 
-def too_slow(scope: str) -> None:
-    """Let the run under way be one that took too long."""
-    with db.connection() as conn:
-        AGE.run(conn, scope=scope, at=clock.now_ms() - idempotency.RUNNING_MS - 1)
+def long_ago(scope: str) -> None:
+    """Let the run under way have begun some time ago."""
+    with ThreadPoolExecutor(1) as threads:  # and not in the transaction of that run
+        threads.submit(_set, AGE, scope, clock.now_ms() - idempotency.LOCKED_WITHIN_MS - 1).result()
 
 
 def another_takes_over(scope: str) -> None:
-    """The run under way took too long, and the same request came again elsewhere."""
-
-    def take_over() -> None:
-        too_slow(scope)
-        assert post(scope, done(scope, "quick")) == "quick"
-
-    # In a thread, as what the run under way does is in its transaction.
+    """The same request came again elsewhere, before the run under way had its lock."""
     with ThreadPoolExecutor(1) as threads:
-        threads.submit(take_over).result()
+        threads.submit(_set, OWNER, scope, 1).result()
+
+
+def _set(statement: db.Statement[None], scope: str, value: int) -> None:
+    with db.connection() as conn:
+        assert statement.run(conn, scope=scope, value=value) == 1
 
 
 def test_another_path_is_another_request(scope: str) -> None:
@@ -89,15 +91,42 @@ def test_another_path_is_another_request(scope: str) -> None:
         post(scope, "second", "/v1/chats/bob/messages", b"[]")
 
 
-def test_a_run_that_lost_its_key_is_undone_and_the_answer_of_the_one_that_has_it_stands(scope: str) -> None:
+def test_a_run_that_lost_its_key_is_undone(scope: str) -> None:
     def slow() -> http.Answer:
         another_takes_over(scope)
         return done(scope, "slow")()
 
     with pytest.raises(Conflict):
         post(scope, slow)
-    assert post(scope, "again") == "quick"
-    assert what_was_done(scope) == ["quick"]
+    with pytest.raises(Conflict):
+        post(scope, done(scope, "again"))
+    assert what_was_done(scope) == []
+
+
+def test_a_run_that_takes_long_keeps_its_key_and_one_that_died_gives_it_up_at_once(scope: str) -> None:
+    began, over = threading.Event(), threading.Event()
+
+    def slow() -> http.Answer:
+        began.set()
+        assert over.wait(10)
+        return done(scope, "slow")()
+
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(post, scope, slow)
+        assert began.wait(10)
+        long_ago(scope)
+        with pytest.raises(Conflict) as refused:
+            post(scope, done(scope, "meanwhile"))
+        assert refused.value.headers == {"Retry-After": "1"}
+        with db.unlimited() as conn:
+            conn.command(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_locks WHERE locktype = 'advisory' AND classid = 1"
+            )
+        over.set()
+        with pytest.raises(db.DatabaseUnavailable):
+            running.result()
+    assert post(scope, done(scope, "next")) == "next"
+    assert what_was_done(scope) == ["next"]
 
 
 def test_what_was_done_and_its_answer_are_there_both_or_neither(scope: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +160,8 @@ def test_a_run_that_lost_its_key_and_fails_does_not_free_it(scope: str) -> None:
 
     with pytest.raises(Unavailable):
         post(scope, fails)
-    assert post(scope, "third") == "quick"
+    with pytest.raises(Conflict):
+        post(scope, done(scope, "again"))
 
 
 def test_the_fingerprint_is_of_a_key_that_only_the_server_has(scope: str) -> None:
@@ -153,3 +183,13 @@ def test_a_key_that_is_rotated_breaks_no_replay(scope: str) -> None:
 
 def kid() -> str:
     return os.environ["TOKEN_KEYS"].partition(":")[0]
+
+
+def test_a_key_whose_run_died_is_free_in_seconds(scope: str) -> None:
+    assert post(scope, done(scope, "first")) == "first"
+    _set(LOST, scope, clock.now_ms())
+    with pytest.raises(Conflict):
+        post(scope, done(scope, "too soon"))
+    long_ago(scope)
+    assert post(scope, done(scope, "second")) == "second"
+    assert what_was_done(scope) == ["first", "second"]

@@ -1,5 +1,6 @@
 """What could be missed without anybody noticing: inboxes trimmed, a link cut; and what a flood of pings may cost."""
 
+import json
 import socket
 import threading
 import time
@@ -11,16 +12,22 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
+from websockets.sync.client import connect
+from websockets.typing import Subprotocol
 
 from infra.local.stack import Stack
 from shared.kernel import cache
 from shared.live import publish
 from shared.profiles import reads as profiles
-from tests.client import Live, Person
+from tests.client import Live, Person, wait_until
 
 
 def id_of(person: Person) -> int:
     return profiles.named([person.username])[person.username]
+
+
+def bearer(person: Person) -> dict[str, str]:
+    return {"Authorization": f"Bearer {person.session['access_token']}"}
 
 
 def send(person_id: int, numbers: range) -> None:
@@ -108,6 +115,54 @@ def test_what_came_live_before_a_resume_is_not_sent_again(stack: Stack, alice: P
         for _ in range(2):
             assert live.act("resume", {"after": first})["ok"] is True
         assert [event["data"] for event in live.events] == [*range(10, 20), *range(1, 10)]
+
+
+def test_who_resumes_first_hears_all_in_order(stack: Stack, alice: Person) -> None:
+    with sending([id_of(alice)]) as sent:
+        with alice.live() as live:
+            before = live.event("test.number")
+        with alice.live() as live:
+            assert live.act("resume", {"after": before["seq"]})["data"]["resync"] is False
+            wait_until(lambda: live.receive() and len(live.events) > 50)
+            heard = [event["data"] for event in live.events]
+    assert heard == list(range(before["data"] + 1, before["data"] + 1 + len(heard)))
+    assert len(sent) >= len(heard)
+
+
+def test_what_resume_answers_can_be_resumed_from(stack: Stack, alice: Person) -> None:
+    alice_id = id_of(alice)
+    with alice.live() as live:
+        # Nothing was ever sent to her: whether that is so, nobody knows of before.
+        seq = live.act("resume", {"after": 1})["data"]["seq"]
+    for number in range(3):
+        with alice.live() as live:
+            reply = live.act("resume", {"after": seq})["data"]
+            assert (reply["resync"], live.drain()) == (False, [])
+        send(alice_id, range(number, number + 1))
+        with alice.live() as live:
+            reply = live.act("resume", {"after": seq})["data"]
+            assert [event["data"] for event in live.events] == [number]
+            assert reply == {"seq": live.events[-1]["seq"], "resync": False}
+            seq = reply["seq"]
+
+
+def test_a_long_absence_is_told_to_a_client_that_reads_slowly(stack: Stack, alice: Person) -> None:
+    alice_id = id_of(alice)
+    with alice.live() as live:
+        send(alice_id, range(1))
+        first = live.event("test.number")["seq"]
+    for number in range(1, 900):
+        publish.deliver([alice_id], "test.number", b'{"n":%d,"x":"%b"}' % (number, b"x" * 9000))
+    with connect(
+        stack.live, subprotocols=[Subprotocol("i9lyfe.v1.json")], additional_headers=bearer(alice), proxy=None,
+        max_queue=1,
+    ) as slow:  # fmt: skip
+        slow.send(json.dumps({"id": 1, "action": "resume", "data": {"after": first}}))
+        heard: list[Any] = []
+        while "reply_to" not in (message := json.loads(slow.recv(30))):
+            heard.append(message["data"]["n"])
+            time.sleep(0.002)  # as over a slow link: about 4 MB a second
+    assert heard == list(range(1, 900))
 
 
 def test_a_cut_link_to_redis_loses_nothing_and_repeats_nothing(stack: Stack, alice: Person) -> None:
