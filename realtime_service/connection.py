@@ -21,7 +21,7 @@ PER_SECOND: Final = 20.0
 BURST: Final = 40.0
 CLOSE_SECONDS: Final = 2.0
 # What comes live waits so long for a `resume`: a client that sends it first hears all in order.
-RESUME_SECONDS: Final = 0.5
+RESUME_SECONDS: Final = 0.25
 # What was missed is written so much at a time, and the rest when the client has taken that.
 TOGETHER: Final = 256 * 1024
 TAKEN_SECONDS: Final = 30.0

@@ -1,7 +1,7 @@
 """What could be missed without anybody noticing: inboxes trimmed, a link cut; and what a flood of pings may cost."""
 
 import json
-import socket
+import socket as sockets
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +24,9 @@ from tests.client import Live, Person, wait_until
 
 def id_of(person: Person) -> int:
     return profiles.named([person.username])[person.username]
+
+
+JSON = [Subprotocol("i9lyfe.v1.json")]
 
 
 def bearer(person: Person) -> dict[str, str]:
@@ -86,7 +89,7 @@ def is_whole(heard: list[Any]) -> bool:
     return True
 
 
-def send_all(raw: socket.socket, chunks: list[bytes]) -> None:
+def send_all(raw: sockets.socket, chunks: list[bytes]) -> None:
     for chunk in chunks:
         raw.sendall(chunk)
 
@@ -121,7 +124,8 @@ def test_who_resumes_first_hears_all_in_order(stack: Stack, alice: Person) -> No
     with sending([id_of(alice)]) as sent:
         with alice.live() as live:
             before = live.event("test.number")
-        with alice.live() as live:
+        with connect(stack.live, subprotocols=JSON, additional_headers=bearer(alice), proxy=None) as socket:
+            live = Live(socket, "json")
             assert live.act("resume", {"after": before["seq"]})["data"]["resync"] is False
             wait_until(lambda: live.receive() and len(live.events) > 50)
             heard = [event["data"] for event in live.events]
@@ -153,10 +157,7 @@ def test_a_long_absence_is_told_to_a_client_that_reads_slowly(stack: Stack, alic
         first = live.event("test.number")["seq"]
     for number in range(1, 900):
         publish.deliver([alice_id], "test.number", b'{"n":%d,"x":"%b"}' % (number, b"x" * 9000))
-    with connect(
-        stack.live, subprotocols=[Subprotocol("i9lyfe.v1.json")], additional_headers=bearer(alice), proxy=None,
-        max_queue=1,
-    ) as slow:  # fmt: skip
+    with connect(stack.live, subprotocols=JSON, additional_headers=bearer(alice), proxy=None, max_queue=1) as slow:
         slow.send(json.dumps({"id": 1, "action": "resume", "data": {"after": first}}))
         heard: list[Any] = []
         while "reply_to" not in (message := json.loads(slow.recv(30))):
@@ -198,7 +199,7 @@ def test_pings_are_answered_but_a_flood_of_them_is_cut_off_and_costs_no_memory(s
     process = psutil.Process(stack.reread().pids["live"])
     tree = [process, *process.children(recursive=True)]
     before = sum(one.memory_info().rss for one in tree)
-    with socket.create_connection((url.hostname or "", url.port or 0), timeout=5) as raw:
+    with sockets.create_connection((url.hostname or "", url.port or 0), timeout=5) as raw:
         raw.sendall(
             f"GET {url.path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
