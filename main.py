@@ -10,7 +10,8 @@ from typing import Any
 ENDPOINT_TARGETS = {
     "functions.accounts": "request_signup verify_signup complete_signup login refresh_session logout"
     " list_sessions end_session end_other_sessions"
-    " request_password_reset verify_password_reset complete_password_reset change_password",
+    " request_password_reset verify_password_reset complete_password_reset change_password"
+    " delete_account export_account",
     "functions.profiles": "get_me get_profile follow unfollow",
     "functions.media": "authorize_uploads",
     "functions.posts": "create_post get_post delete_post list_user_posts",
@@ -24,7 +25,10 @@ EVENT_TARGETS = {
     "functions.background.notifications": "notify_of_follow notify_of_post",
     "functions.background.live": "push_notification",
     "functions.background.graph": "project_to_graph",
-    "functions.background.mail": "send_signup_mail send_reset_mail send_password_changed",
+    "functions.background.mail": "send_signup_mail send_reset_mail send_password_changed"
+    " send_export_link send_farewell",
+    "functions.background.erasure": "erase_account",
+    "functions.background.exports": "make_export delete_exports",
     "functions.background.media": "sweep_uploads delete_media",
     "functions.background.sessions": "stop_session",
     "functions.background.upkeep": "sweep_expired",

@@ -1,6 +1,6 @@
 """Accounts: signing up, signing in, sessions, passwords."""
 
-from shared.accounts import actions, model, password_changes, sessions
+from shared.accounts import actions, erasure, exports, model, password_changes, sessions
 from shared.kernel import tokens
 from shared.kernel.endpoint import Caller, Client, SessionId, WithCookie, endpoint
 from shared.kernel.pages import Page, PageQuery
@@ -96,6 +96,27 @@ def change_password(caller: Caller, client: Client, body: model.ChangedPassword)
     403 `wrong_password` if the current one is wrong, throttled after failures as logins are.
     """
     password_changes.change(caller, client, body)
+
+
+@endpoint("DELETE /v1/me", status=204, limit="sign_in")
+def delete_account(caller: Caller, client: Client, body: model.Confirmation) -> WithCookie:
+    """Delete your account. Every session ends, and nothing of yours is shown from now on; there is no way back.
+
+    What is held on you is erased in the background; you are mailed when that is done. The address is free for another
+    account at once; the username stays reserved, so that nobody is taken for you. 403 `wrong_password`, throttled after
+    failures as logins are.
+    """
+    erasure.delete_account(caller, client, body)
+    return WithCookie(None, None)
+
+
+@endpoint("POST /v1/me/export", status=202)
+def export_account(caller: Caller) -> model.Export:
+    """Have an archive made of all that is held on you: a ZIP of JSON files, with links to your media.
+
+    Its link is mailed to you, and good for three days. One a day: 429 `one_export_a_day` says when the next can be.
+    """
+    return exports.request(caller)
 
 
 def _with_cookie(answer: model.SignedIn | model.Refreshed) -> WithCookie:

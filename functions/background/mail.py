@@ -1,7 +1,7 @@
 """Mail."""
 
 from shared.accounts import mail
-from shared.accounts.model import PasswordChanged, PasswordResetRequested, SignupRequested
+from shared.accounts.model import AccountErased, ExportMade, PasswordChanged, PasswordResetRequested, SignupRequested
 from shared.kernel.events import on
 
 
@@ -22,3 +22,15 @@ def send_reset_mail(event: PasswordResetRequested) -> None:
 def send_password_changed(event: PasswordChanged) -> None:
     """Tell the owner of an account that its password was changed."""
     mail.send_password_changed(event)
+
+
+@on(ExportMade)
+def send_export_link(event: ExportMade) -> None:
+    """Mail the link to an archive, and until when it is good."""
+    mail.send_export_link(event)
+
+
+@on(AccountErased)
+def send_farewell(event: AccountErased) -> None:
+    """Tell the former owner of an account that all of it is erased."""
+    mail.send_farewell(event)

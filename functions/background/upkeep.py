@@ -1,5 +1,6 @@
 """Upkeep by the clock."""
 
+from shared.accounts import exports
 from shared.accounts import upkeep as accounts
 from shared.kernel import idempotency
 from shared.kernel.events import on
@@ -11,3 +12,4 @@ def sweep_expired(event: UpkeepDue) -> None:
     """Delete rows that have expired, a batch at a time until none is left."""
     idempotency.sweep_expired()
     accounts.sweep_expired()
+    exports.sweep_expired()

@@ -3,14 +3,15 @@
 Each is marked as sent after it was: a crash in between sends it twice, with the same Message-ID, rather than never.
 """
 
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
 import msgspec
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-from shared.accounts import proofs, store
-from shared.accounts.model import PasswordChanged, PasswordResetRequested, SignupRequested
+from shared.accounts import erasure, exports, proofs, store
+from shared.accounts.model import AccountErased, ExportMade, PasswordChanged, PasswordResetRequested, SignupRequested
 from shared.kernel import clock, db, ids, mail
 
 _MARK = db.Statement("INSERT INTO effects_done (effect, done_at) VALUES (:effect, :now) ON CONFLICT DO NOTHING")
@@ -54,6 +55,27 @@ def send_password_changed(event: PasswordChanged) -> None:
         _send(effect, owner.email, "Your i9lyfe password was changed", "password_changed", username=owner.username)
 
 
+def send_export_link(event: ExportMade) -> None:
+    """Mail the link to an archive, and until when it is good."""
+    effect = f"mail:export:{ids.encode(event.export_id)}"
+    if _is_done(effect):
+        return
+    link = exports.link(event)
+    if link is not None:
+        until = f"{datetime.fromtimestamp(link.expires_at / 1000, UTC):%-d %B %Y, %H:%M} UTC"
+        values = {"username": link.username, "url": link.url, "until": until}
+        _send(effect, link.email, "Your i9lyfe archive is ready", "export_ready", **values)
+
+
+def send_farewell(event: AccountErased) -> None:
+    """Tell the former owner of an account that all of it is erased, and forget the address."""
+    effect = f"mail:erased:{ids.encode(event.erasure_id)}"
+    email = erasure.former_address(event)
+    if email is not None and not _is_done(effect):
+        _send(effect, email, "Your i9lyfe account is erased", "erased")
+    erasure.forget_address(event)
+
+
 def _is_done(effect: str) -> bool:
     with db.connection() as conn:
         return _IS_DONE.maybe(conn, effect=effect) is not None
@@ -71,7 +93,7 @@ def _send(effect: str, to: str, subject: str, template: str, **values: str) -> N
 def _templates() -> Environment:
     return Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
+        autoescape=select_autoescape(),
         undefined=StrictUndefined,
         keep_trailing_newline=True,
     )

@@ -275,6 +275,12 @@ class Device(msgspec.Struct, frozen=True):
     current: bool
 
 
+class Export(msgspec.Struct, frozen=True):
+    """An archive that was asked for at `requested_at`: its link comes by mail."""
+
+    requested_at: int
+
+
 class LiveTicket(msgspec.Struct, frozen=True):
     """A ticket for one live connection, good until `expires_at`."""
 
@@ -331,3 +337,35 @@ class PasswordChanged(Event, frozen=True):
 
     change_id: int
     user_id: int
+
+
+class ExportRequested(Event, frozen=True):
+    """A user wants an archive of all that is held on them."""
+
+    export_id: int
+    user_id: int
+
+
+class ExportMade(Event, frozen=True):
+    """An archive is there: its link is to be mailed."""
+
+    export_id: int
+
+
+class ExportsExpired(Event, frozen=True):
+    """Archives whose links are over: to be deleted from storage."""
+
+    objects: list[str]
+
+
+class ErasureDue(Event, frozen=True):
+    """A deleted account is to be erased; `turn` counts how often the work has been handed on."""
+
+    erasure_id: int
+    turn: int
+
+
+class AccountErased(Event, frozen=True):
+    """All of an account is erased: its former owner is to be told."""
+
+    erasure_id: int

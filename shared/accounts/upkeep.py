@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from shared.accounts import store
+from shared.accounts import erasure_store, store
 from shared.accounts.sessions import FORGOTTEN_MS
 from shared.kernel import clock, upkeep
 
@@ -11,6 +11,8 @@ DAY_MS: Final = 24 * 3600 * 1000
 EFFECTS_KEPT_MS: Final = 60 * DAY_MS
 # Longer than the tokens of a session that has ended are good.
 SESSIONS_KEPT_MS: Final = DAY_MS
+# When events that were under way at the end of an erasure have come, all but those that were dead letters.
+ERASED_KEPT_MS: Final = DAY_MS
 
 
 def sweep_expired() -> None:
@@ -20,3 +22,4 @@ def sweep_expired() -> None:
     upkeep.sweep(store.DELETE_FAILURES, now - FORGOTTEN_MS)
     upkeep.sweep(store.DELETE_SESSIONS, now - SESSIONS_KEPT_MS)
     upkeep.sweep(store.DELETE_EFFECTS, now - EFFECTS_KEPT_MS)
+    upkeep.sweep(erasure_store.PURGE_RELATIONSHIPS, now - ERASED_KEPT_MS)

@@ -64,11 +64,13 @@ LOCK_GROUPS = db.Statement(
     GroupKeyRow,
 )
 # Only what is newer than what was heard of this actor is taken, and gives a row for its group. `before` sees the actors
-# as they were when the statement began; the groups are locked, so that nobody else changes them.
+# as they were when the statement began; the groups are locked, so that nobody else changes them. Of one whose account
+# was deleted nothing is heard any more: their acts are erased (shared/accounts/erasure_store.py).
 SET_ACTS = db.Statement(
     """WITH act AS MATERIALIZED (
          SELECT * FROM unnest(CAST(:ids AS bigint[]), CAST(:actor_ids AS bigint[]), CAST(:act_ids AS bigint[]),
                               CAST(:versions AS bigint[])) AS a (id, actor_id, act_id, version)
+          WHERE EXISTS (SELECT FROM users u WHERE u.id = a.actor_id AND u.state <> 'deleted')
        ), before AS MATERIALIZED (
          SELECT a.notification_id, a.actor_id FROM act
            JOIN notification_actors a ON a.notification_id = act.id AND a.actor_id = act.actor_id
