@@ -1,6 +1,8 @@
 -- An address is proven with a mailed code to reset a password as it is to sign up. The tokens and codes of one purpose are
 -- unknown to the other.
 ALTER TABLE signups ADD COLUMN purpose text NOT NULL DEFAULT 'signup' CHECK (purpose IN ('signup', 'password_reset'));
+-- False where the address was sent too many of late: then nothing is mailed, and no code is right.
+ALTER TABLE signups ADD COLUMN mailed boolean NOT NULL DEFAULT true;
 
 -- All of a user's sessions: listed, ended together, erased.
 CREATE INDEX sessions_of_user ON sessions (user_id, id);
@@ -32,9 +34,12 @@ CREATE TABLE erasures (
     turn integer NOT NULL DEFAULT 0,
     counts jsonb NOT NULL DEFAULT '{}',
     begun_at bigint NOT NULL,
-    ended_at bigint
+    -- When all that was there was erased. A day later it is looked through again, for what was under way then.
+    ended_at bigint,
+    under_way boolean NOT NULL DEFAULT true,
+    looks smallint NOT NULL DEFAULT 1
 );
-CREATE INDEX erasures_ended ON erasures (ended_at);
+CREATE INDEX erasures_to_look_again ON erasures (ended_at) WHERE looks = 1;
 
 -- What erasing looks up: each an index range that shrinks as the work goes on.
 CREATE INDEX posts_deleted_with_content ON posts (author_id) WHERE deleted_at IS NOT NULL AND media <> '[]';

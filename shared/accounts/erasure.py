@@ -20,6 +20,9 @@ from shared.profiles.model import UserChanged
 
 _BATCH: Final = 200
 TURN_MS: Final = 5_000
+# By then whatever was under way at the end has come: requests, events and their repeats.
+LOOK_AGAIN_MS: Final = 24 * 3600 * 1000
+_LOOK_AGAIN_BATCH: Final = 100
 # What Redis holds of one user, by their id. What it holds beside that ends by itself, and says that they are gone:
 # their card, the marks of sessions that have ended.
 REDIS_KEYS: Final = (
@@ -64,14 +67,14 @@ def erase(event: ErasureDue) -> None:
     _count(erasure, "redis keys", cache.run_sync(("UNLINK", *_redis_keys(erasure.user_id)))[0])
     _count(erasure, "graph users", graph.forget(erasure.user_id))
     with db.transaction() as conn:
-        if store.END.run(conn, id=erasure.id, now=clock.now_ms()):
+        if store.END.run(conn, id=erasure.id, turn=erasure.turn, now=clock.now_ms()):
             events.emit(conn, AccountErased(erasure.id))
     events.after_commit()
 
 
 def _pass(erasure: store.ErasureRow, until: int) -> bool:
     """Go through all that there is, until time is up; whether anything was found."""
-    batches: list[Callable[[], int]] = [partial(_erase_rows, erasure, step) for step in store.STEPS]
+    batches: list[Callable[[], int]] = [partial(_erase_rows, erasure, step) for step in _steps(erasure)]
     batches += [partial(_erase_uploads, erasure), partial(_erase_exports, erasure)]
     found = False
     for batch in batches:
@@ -80,6 +83,10 @@ def _pass(erasure: store.ErasureRow, until: int) -> bool:
             if clock.now_ms() >= until:
                 return found
     return found
+
+
+def _steps(erasure: store.ErasureRow) -> tuple[store.Step, ...]:
+    return store.STEPS if erasure.looks == 1 else store.LATER
 
 
 def _hand_on(erasure: store.ErasureRow) -> None:
@@ -160,6 +167,20 @@ def _count(erasure: store.ErasureRow, name: str, more: int) -> None:
 
 def _redis_keys(user_id: int) -> list[str]:
     return [key.format(ids.encode(user_id)) for key in REDIS_KEYS]
+
+
+def look_again() -> None:
+    """Have what was erased a day ago looked through once more: a request may have been under way at the time."""
+    due = _LOOK_AGAIN_BATCH
+    while due == _LOOK_AGAIN_BATCH:
+        with db.connection() as conn:
+            due = store.LOOK_AGAIN.one(
+                conn,
+                before=clock.now_ms() - LOOK_AGAIN_MS,
+                limit=_LOOK_AGAIN_BATCH,
+                now=clock.now_ms(),
+                trace=log.trace_id.get() or None,
+            ).count
 
 
 def former_address(event: AccountErased) -> str | None:

@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from shared.accounts.model import ErasureDue
 from shared.kernel import db
 from shared.kernel.events import Event
 from shared.notifications.model import NotificationChanged
@@ -28,6 +29,7 @@ class ErasureRow(msgspec.Struct, frozen=True):
     id: int
     user_id: int
     turn: int
+    looks: int
     begun_at: int
     username: str
     email: str | None
@@ -94,17 +96,22 @@ _USER: Final = Step(
 
 
 def _posts(name: str, which: str) -> Step:
-    """Of a post its id, author and time stay, as of any that was deleted: so that what comes late finds it gone."""
+    """Of a post its id, author and time stay, as of any that was deleted: so that what comes late finds it gone.
+
+    Those deleted before have been told of.
+    """
     return Step(
         name,
         db.Statement(
             f"""WITH batch AS MATERIALIZED (
-                  SELECT id FROM posts WHERE author_id = :user_id AND {which} LIMIT :limit FOR UPDATE),
+                  SELECT id, deleted_at IS NULL AS news FROM posts
+                   WHERE author_id = :user_id AND {which} LIMIT :limit FOR UPDATE),
                 gone AS (
                   UPDATE posts p SET deleted_at = coalesce(p.deleted_at, :now), description = '', media = '[]',
-                         hashtags = '{{}}', version = p.version + 1
-                    FROM batch WHERE p.id = batch.id RETURNING p.id, p.author_id),
-                {_told(PostDeleted, "gone", post_id="gone.id", author_id="gone.author_id")}
+                         mentions = '{{}}', hashtags = '{{}}', version = p.version + 1
+                    FROM batch WHERE p.id = batch.id RETURNING p.id, p.author_id, batch.news),
+                news AS (SELECT * FROM gone WHERE news),
+                {_told(PostDeleted, "news", post_id="news.id", author_id="news.author_id")}
                 SELECT count(*) FROM gone""",
             CountRow,
         ),
@@ -112,7 +119,7 @@ def _posts(name: str, which: str) -> Step:
 
 
 def _relationships(name: str, own: bool, which: str, order: str) -> Step:
-    """Rows are emptied, so that what comes late finds them over, and are deleted a day later (PURGES).
+    """Rows are emptied, so that what comes late finds them over, and are deleted a day later (LATER).
 
     The others' counts are taken back in the same statement. All of them are locked first, in the order in which who
     follows locks them (shared/profiles/store.py).
@@ -225,6 +232,17 @@ STEPS: Final = (
     _deleted("failed logins", "login_failures", "subject", "subject = ANY(CAST(:subjects AS text[]))"),
     _deleted("idempotency keys", "idempotency_keys", "scope, key", "scope = :scope"),
 )
+# A day later, once more and then for good.
+LATER: Final = (
+    *STEPS,
+    _deleted("relationships", "relationships", "user_id, other_id", "user_id = :user_id"),
+    _deleted(
+        "relationships",
+        "relationships",
+        "user_id, other_id",
+        "other_id = :user_id AND follow_id IS NULL AND blocked_at IS NULL AND muted_at IS NULL",
+    ),
+)
 # Tables of a user's that no step above erases, and why not.
 ELSEWHERE: Final = {
     "uploads": "with their objects in storage (erasure.py)",
@@ -240,19 +258,33 @@ HIDE = db.Statement(
     CountRow,
 )
 UNDER_WAY = db.Statement(
-    """SELECT e.id, e.user_id, e.turn, e.begun_at, u.username, e.email FROM erasures e JOIN users u ON u.id = e.user_id
-        WHERE e.id = :id AND e.turn = :turn AND e.ended_at IS NULL""",
+    """SELECT e.id, e.user_id, e.turn, e.looks, e.begun_at, u.username, e.email
+         FROM erasures e JOIN users u ON u.id = e.user_id
+        WHERE e.id = :id AND e.turn = :turn AND e.under_way""",
     ErasureRow,
 )
 # Of several runs one at a time goes on, and each batch is counted with its erasing.
-LOCK = db.Statement("SELECT 1 FROM erasures WHERE id = :id AND ended_at IS NULL FOR UPDATE", CountRow)
+LOCK = db.Statement("SELECT 1 FROM erasures WHERE id = :id AND under_way FOR UPDATE", CountRow)
 COUNT = db.Statement(
     """UPDATE erasures SET counts = counts || jsonb_build_object(
          CAST(:name AS text), coalesce(CAST(counts ->> CAST(:name AS text) AS bigint), 0) + :more)
         WHERE id = :id"""
 )
-TURN = db.Statement("UPDATE erasures SET turn = turn + 1 WHERE id = :id AND turn = :turn AND ended_at IS NULL")
-END = db.Statement("UPDATE erasures SET ended_at = :now WHERE id = :id AND ended_at IS NULL")
+TURN = db.Statement("UPDATE erasures SET turn = turn + 1 WHERE id = :id AND turn = :turn AND under_way")
+END = db.Statement(
+    """UPDATE erasures SET under_way = false, ended_at = coalesce(ended_at, :now)
+        WHERE id = :id AND turn = :turn AND under_way"""
+)
+LOOK_AGAIN = db.Statement(
+    f"""WITH due AS (
+          UPDATE erasures SET under_way = true, looks = 2, turn = turn + 1
+           WHERE id IN (SELECT id FROM erasures WHERE looks = 1 AND NOT under_way AND ended_at < :before
+                         ORDER BY ended_at LIMIT :limit FOR UPDATE SKIP LOCKED)
+          RETURNING id, turn),
+        {_told(ErasureDue, "due", erasure_id="due.id", turn="due.turn")}
+        SELECT count(*) FROM due""",
+    CountRow,
+)
 FORMER_ADDRESS = db.Statement(
     "SELECT email FROM erasures WHERE id = :id AND ended_at IS NOT NULL AND email IS NOT NULL", ReceiptRow
 )
@@ -273,16 +305,3 @@ DELETE_UPLOADS = db.Statement(
 )
 EXPORTS = db.Statement("SELECT object FROM exports WHERE user_id = :user_id LIMIT :limit", ObjectRow)
 DELETE_EXPORTS = db.Statement("DELETE FROM exports WHERE object = ANY(CAST(:objects AS text[]))")
-
-# A day after the end, when all that came late has come.
-PURGE_RELATIONSHIPS = db.Statement(
-    """WITH ended AS MATERIALIZED (
-         SELECT user_id FROM erasures WHERE ended_at BETWEEN CAST(:before AS bigint) - 604800000 AND :before),
-       batch AS MATERIALIZED (
-         SELECT r.user_id, r.other_id FROM ended JOIN relationships r ON r.user_id = ended.user_id
-          UNION ALL
-         SELECT r.user_id, r.other_id FROM ended JOIN relationships r ON r.other_id = ended.user_id
-            AND r.follow_id IS NULL AND r.blocked_at IS NULL AND r.muted_at IS NULL
-          LIMIT :limit)
-       DELETE FROM relationships r USING batch WHERE r.user_id = batch.user_id AND r.other_id = batch.other_id"""
-)

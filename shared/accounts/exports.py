@@ -8,13 +8,12 @@ from typing import Any, BinaryIO, Final
 import msgspec
 
 from shared.accounts import export_store as store
-from shared.accounts.model import Export, ExportMade, ExportRequested, ExportsExpired
+from shared.accounts.model import DAY_MS, Export, ExportMade, ExportRequested, ExportsExpired
 from shared.kernel import clock, db, events, ids, storage
 from shared.kernel.config import settings
 from shared.kernel.endpoint import Caller
 from shared.kernel.problems import TooManyRequests, Unauthorized
 
-DAY_MS: Final = 24 * 3600 * 1000
 # How long the link is good for, and the archive is kept. Cloud Storage signs for a week at most.
 KEPT_MS: Final = 3 * DAY_MS
 _PAGE: Final = 500

@@ -27,23 +27,22 @@ _IS_DONE = db.Statement("SELECT done_at FROM effects_done WHERE effect = :effect
 def send_signup_mail(event: SignupRequested) -> None:
     """Mail the code, or to the owner of an account that someone tried to sign up with their address."""
     effect = f"mail:signup:{ids.encode(event.signup_id)}"
-    if _is_done(effect) or proofs.is_flooded(event.signup_id):
+    due = None if _is_done(effect) else proofs.to_mail("signup", event.signup_id)
+    if due is None:
         return
-    code = proofs.code_to_mail("signup", event.signup_id)
-    if code is not None:
-        _send(effect, event.email, f"{code} is your i9lyfe code", "code", code=code)
-    elif not event.open:
+    if due.code is not None:
+        _send(effect, event.email, f"{due.code} is your i9lyfe code", "code", code=due.code)
+    else:
         _send(effect, event.email, "You have an i9lyfe account already", "registered")
 
 
 def send_reset_mail(event: PasswordResetRequested) -> None:
     """Mail the code of a password reset. An address without an account is mailed nothing: it may be anyone's."""
     effect = f"mail:reset:{ids.encode(event.reset_id)}"
-    if _is_done(effect) or proofs.is_flooded(event.reset_id):
-        return
-    code = proofs.code_to_mail("password_reset", event.reset_id)
-    if code is not None:
-        _send(effect, event.email, f"{code} is your code for a new i9lyfe password", "reset_code", code=code)
+    due = None if _is_done(effect) else proofs.to_mail("password_reset", event.reset_id)
+    if due is not None and due.code is not None:
+        subject = f"{due.code} is your code for a new i9lyfe password"
+        _send(effect, event.email, subject, "reset_code", code=due.code)
 
 
 def send_password_changed(event: PasswordChanged) -> None:

@@ -17,10 +17,13 @@ from shared.profiles.model import ProfileCounts, UserCard
 
 MIN_AGE_YEARS: Final = 13
 PASSWORD_LENGTH: Final = (8, 256)
+DAY_MS: Final = 24 * 3600 * 1000
 PROOF_MS: Final = 15 * 60 * 1000
 WRONG_CODES: Final = 5
-# To one address within the life of a code; the answers to more requests are the same, and nothing is mailed.
+# To one address within the life of a code, and within a day. Of more requests the answers are the same; nothing is
+# mailed, and no code is right: with five tries each, a hundred guesses a day (NIST SP 800-63B 5.2.2).
 PROOF_MAILS: Final = 5
+PROOF_MAILS_A_DAY: Final = 20
 REFRESH_MS: Final = 60 * 24 * 3600 * 1000
 
 # Control characters, line ends, and those that turn the direction of what stands around them (Trojan Source).

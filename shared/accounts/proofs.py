@@ -27,17 +27,32 @@ class Begun(msgspec.Struct, frozen=True):
 
 
 def begin(conn: db.Connection, purpose: Purpose, email: str, *, is_open: bool) -> Begun:
-    """Begin to prove `email`, in the transaction of `conn`. Of one that is not open, no code is right."""
-    begun = Begun(ids.new_id(), tokens.new_secret(), clock.now_ms() + model.PROOF_MS)
+    """Begin to prove `email`, in the transaction of `conn`. Of one that is not open, no code is right.
+
+    Nor of one too many for the address, by whomever: its owner may never have asked.
+    """
+    now = clock.now_ms()
+    begun = Begun(ids.new_id(), tokens.new_secret(), now + model.PROOF_MS)
+    store.LOCK_PROOFS.one(conn, email=f"{purpose}:{email}")
+    earlier = store.EARLIER_PROOFS.one(
+        conn,
+        email=email,
+        purpose=purpose,
+        recent=now - model.PROOF_MS,
+        since=now - model.DAY_MS,
+        most=model.PROOF_MAILS_A_DAY,
+    )
+    few = earlier.recent < model.PROOF_MAILS and earlier.today < model.PROOF_MAILS_A_DAY
     store.BEGIN_PROOF.run(
         conn,
         id=begun.id,
         purpose=purpose,
         digest=tokens.digest(begun.token),
         email=email,
-        open=is_open,
+        open=is_open and few,
+        mailed=few,
         key_id=tokens.code_for(purpose, begun.id)[1],
-        now=begun.expires_at - model.PROOF_MS,
+        now=now,
         expires=begun.expires_at,
     )
     return begun
@@ -73,18 +88,19 @@ def take(conn: db.Connection, purpose: Purpose, token: str) -> store.ProofRow:
     return row
 
 
-def is_flooded(proof_id: int) -> bool:
-    """Whether the address was mailed too often of late, by whomever: its owner may never have asked."""
-    most = model.PROOF_MAILS
-    with db.connection() as conn:
-        return len(store.EARLIER_PROOFS.all(conn, id=proof_id, window=model.PROOF_MS, most=most)) >= most
+class ToMail(msgspec.Struct, frozen=True):
+    """What to mail of one that is under way: the code, derived anew, or that none is right."""
+
+    code: str | None
 
 
-def code_to_mail(purpose: Purpose, proof_id: int) -> str | None:
-    """The code to mail, derived anew; None when it is over, or none is right."""
+def to_mail(purpose: Purpose, proof_id: int) -> ToMail | None:
+    """What to mail; None when it is over, or the address was mailed too often of late."""
     with db.connection() as conn:
         row = store.PROOF.maybe(conn, id=proof_id)
-    return tokens.code_for(purpose, row.id, row.key_id)[0] if row is not None and row.open else None
+    if row is None or not row.mailed:
+        return None
+    return ToMail(tokens.code_for(purpose, row.id, row.key_id)[0] if row.open else None)
 
 
 def dead_token(purpose: Purpose) -> Invalid:

@@ -13,6 +13,7 @@ class ProofRow(msgspec.Struct, frozen=True):
     id: int
     email: str
     open: bool
+    mailed: bool
     key_id: str
     wrong_codes: int
 
@@ -23,6 +24,19 @@ class AccountRow(msgspec.Struct, frozen=True):
     id: int
     password_hash: str
     state: str
+
+
+class LockedRow(msgspec.Struct, frozen=True):
+    """That a lock is held."""
+
+    held: str | None
+
+
+class EarlierRow(msgspec.Struct, frozen=True):
+    """How often codes were asked for, of late and in a day."""
+
+    recent: int
+    today: int
 
 
 class OwnerRow(msgspec.Struct, frozen=True):
@@ -80,10 +94,19 @@ class FoundRow(msgspec.Struct, frozen=True):
 EMAIL_TAKEN = db.Statement("SELECT id FROM users WHERE lower(email) = :email", FoundRow)
 EMAIL_ACTIVE = db.Statement("SELECT id FROM users WHERE lower(email) = :email AND state = 'active'", FoundRow)
 
-_PROOF = "id, email, open, key_id, wrong_codes"
+_PROOF = "id, email, open, mailed, key_id, wrong_codes"
+# Those of one address come one after another, so that many at once are counted too.
+LOCK_PROOFS = db.Statement("SELECT CAST(pg_advisory_xact_lock(hashtextextended(:email, 0)) AS text)", LockedRow)
+# Those for the other purpose are not counted: a flood of signups must not keep the owner from a reset.
+EARLIER_PROOFS = db.Statement(
+    """SELECT count(*) FILTER (WHERE created_at > :recent), count(*)
+         FROM (SELECT created_at FROM signups WHERE email = :email AND purpose = :purpose AND created_at > :since
+                ORDER BY created_at DESC LIMIT :most) e""",
+    EarlierRow,
+)
 BEGIN_PROOF = db.Statement(
-    """INSERT INTO signups (id, purpose, token_digest, email, open, key_id, created_at, expires_at)
-       VALUES (:id, :purpose, :digest, :email, :open, :key_id, :now, :expires)"""
+    """INSERT INTO signups (id, purpose, token_digest, email, open, key_id, mailed, created_at, expires_at)
+       VALUES (:id, :purpose, :digest, :email, :open, :key_id, :mailed, :now, :expires)"""
 )
 # Counts an attempt before it is judged, so that many at once get no more tries than one after another.
 TRY_CODE = db.Statement(
@@ -109,14 +132,6 @@ TAKE_VERIFIED = db.Statement(
     ProofRow,
 )
 PROOF = db.Statement(f"SELECT {_PROOF} FROM signups WHERE id = :id", ProofRow)
-# Those for the other purpose are not counted: a flood of signups must not keep the owner from a reset.
-EARLIER_PROOFS = db.Statement(
-    """SELECT e.id FROM signups s
-         JOIN signups e ON e.email = s.email AND e.created_at BETWEEN s.created_at - :window AND s.created_at
-          AND e.purpose = s.purpose
-        WHERE s.id = :id AND e.id < s.id LIMIT :most""",
-    FoundRow,
-)
 END_PROOFS = db.Statement("DELETE FROM signups WHERE email = :email AND purpose = :purpose")
 
 OWN = db.Statement("SELECT email, birthday, created_at FROM users WHERE id = :id", OwnRow)

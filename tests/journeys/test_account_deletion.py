@@ -40,6 +40,7 @@ class Receipt(msgspec.Struct, frozen=True):
     ended_at: int | None
     email: str | None
     turn: int
+    looks: int
 
 
 class There(msgspec.Struct, frozen=True):
@@ -53,7 +54,7 @@ class Former(msgspec.Struct, frozen=True):
 
 
 RECEIPT = db.Statement(
-    "SELECT id, counts, begun_at, ended_at, email, turn FROM erasures WHERE user_id = :user_id", Receipt
+    "SELECT id, counts, begun_at, ended_at, email, turn, looks FROM erasures WHERE user_id = :user_id", Receipt
 )
 RELATION = db.Statement(
     """INSERT INTO relationships (user_id, other_id, blocked_at, muted_at)
@@ -75,6 +76,10 @@ LEFT = db.Statement(
 )
 ROWS = db.Statement("SELECT count(*) FROM relationships WHERE :user_id IN (user_id, other_id)", There)
 OLD = db.Statement("UPDATE uploads SET created_at = created_at - 3600000 WHERE user_id = :user_id")
+LATE_POST = db.Statement(
+    """INSERT INTO posts (id, author_id, type, media, description, created_at)
+       VALUES (:id, :user_id, 'reel', '[{"actual": "a"}]', 'Late', 1)"""
+)
 LONG_AGO = db.Statement("UPDATE erasures SET ended_at = ended_at - 2 * 86400000 WHERE user_id = :user_id")
 DUE = db.Statement("UPDATE schedules SET next_at = 0 WHERE topic = :topic")
 
@@ -255,6 +260,24 @@ def test_blocks_and_mutes_go_both_ways(alice: Person, bob: Person, stack: Stack)
             return ROWS.one(conn, user_id=mine).count == 0
 
     wait_until(purged)
+
+
+def test_what_was_under_way_is_erased_a_day_later(stack: Stack, alice: Person, bob: Person) -> None:
+    user_id, other_id = id_of(alice), id_of(bob)
+    leave(alice)
+    first = ended(user_id)
+    with db.connection() as conn:
+        # As a request leaves it behind that was let in before, and committed after all was erased.
+        LATE_POST.run(conn, id=ids.new_id(), user_id=user_id)
+        RELATION.run(conn, user_id=user_id, other_id=other_id, blocked=1, muted=None)
+        assert left(user_id, alice.email) == 2
+        LONG_AGO.run(conn, user_id=user_id)
+        DUE.run(conn, topic=UpkeepDue.topic)
+    wait_until(lambda: left(user_id, alice.email) == 0)
+    second = wait_until(lambda: [one for one in [receipt(user_id)] if one and one.looks == 2 and one.ended_at])[0]
+    assert second.counts["posts"] == 1
+    assert second.begun_at == first.begun_at
+    assert len([one for one in Mailbox(stack.console, alice.email).mails() if "erased" in one["subject"]]) == 1
 
 
 def test_an_upload_under_way_is_swept_with_those_nobody_attached(stack: Stack, alice: Person) -> None:
