@@ -9,7 +9,9 @@ from typing import Any
 
 ENDPOINT_TARGETS = {
     "functions.accounts": "request_signup verify_signup complete_signup login refresh_session logout",
-    "functions.profiles": "get_me get_profile follow unfollow",
+    "functions.profiles": (
+        "get_me edit_profile change_profile_picture remove_profile_picture get_profile follow unfollow"
+    ),
     "functions.media": "authorize_uploads",
     "functions.posts": "create_post get_post delete_post list_user_posts",
     "functions.feed": "get_feed",

@@ -1,17 +1,77 @@
-"""What changes who follows whom."""
+"""What changes a profile, and who follows whom."""
 
 from typing import Any
 
 import msgspec
 
+from shared.accounts.model import ProfileEdit
 from shared.feed.model import FEEDS
 from shared.kernel import clock, db, events, ids, log
 from shared.kernel.endpoint import Caller, Username
 from shared.kernel.problems import Invalid, NotFound
+from shared.media import actions as media
+from shared.media.model import Variant
 from shared.profiles import projection, reads, store
-from shared.profiles.model import Profile, UserCard
+from shared.profiles.model import NewPicture, Profile, UserCard, UserChanged
 from shared.visibility import reads as visibility
 from shared.visibility.model import Relation
+
+
+def edit(caller: Caller, change: ProfileEdit) -> None:
+    """Change what of the caller's profile is given."""
+    params: dict[str, Any] = {
+        "name": change.name.strip() if change.name is not msgspec.UNSET else None,
+        "bio": (change.bio or "").strip() if change.bio is not msgspec.UNSET else None,
+        "sets_birthday": change.birthday is not msgspec.UNSET,
+        "birthday": change.birthday or None,
+        "links": msgspec.json.encode(change.links or []).decode() if change.links is not msgspec.UNSET else None,
+    }
+    if change == ProfileEdit():
+        return
+    with db.transaction() as conn:
+        row = store.EDIT.maybe(conn, user_id=caller.user_id, **params)
+        if row is not None:
+            events.emit(conn, UserChanged(caller.user_id))
+    _show(row)
+
+
+def change_picture(caller: Caller, new: NewPicture) -> None:
+    """Show another picture, and let go of the one before. Raises Invalid with a fault for each bad object."""
+    picture = msgspec.structs.asdict(new)
+    with db.connection() as conn:
+        shown = store.PICTURE.maybe(conn, user_id=caller.user_id)
+    if shown is not None and shown.picture == picture:
+        return  # a request that comes twice: these objects are attached, to this very picture
+    wanted = [media.Wanted(size, name, "profile_picture", size, ("photo",)) for size, name in _sizes(new)]
+    media.check(caller, wanted)
+    _show(_set_picture(caller, msgspec.json.encode(picture).decode(), wanted))
+
+
+def remove_picture(caller: Caller) -> None:
+    """Show no picture, and let go of the one before."""
+    _show(_set_picture(caller, None, []))
+
+
+def _sizes(new: NewPicture) -> list[tuple[Variant, str]]:
+    return [("small", new.small), ("medium", new.medium), ("large", new.large)]
+
+
+def _set_picture(caller: Caller, picture: str | None, wanted: list[media.Wanted]) -> store.UserRow | None:
+    owner = f"user:{ids.encode(caller.user_id)}"
+    with db.transaction() as conn:
+        # The user's row comes first: of two that change it at once the second lets go of what the first attached.
+        row = store.SET_PICTURE.maybe(conn, user_id=caller.user_id, picture=picture)
+        if row is not None:
+            media.release(conn, owner)
+            if wanted:
+                media.attach(conn, caller, owner, wanted)
+            events.emit(conn, UserChanged(caller.user_id))
+    return row
+
+
+def _show(row: store.UserRow | None) -> None:
+    if row is not None:
+        events.after_commit(*projection.rows([row]))
 
 
 def follow(caller: Caller, username: Username) -> Profile:

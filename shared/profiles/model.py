@@ -1,8 +1,12 @@
 """Profiles: their types and events."""
 
+from typing import Annotated
+
 import msgspec
 
 from shared.kernel.events import Event
+
+ObjectName = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
 
 class Picture(msgspec.Struct, frozen=True):
@@ -11,6 +15,14 @@ class Picture(msgspec.Struct, frozen=True):
     small: str
     medium: str
     large: str
+
+
+class NewPicture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A profile picture to be shown from now on: the names of its uploaded objects, one a size."""
+
+    small: ObjectName
+    medium: ObjectName
+    large: ObjectName
 
 
 class UserCard(msgspec.Struct, frozen=True):

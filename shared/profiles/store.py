@@ -23,6 +23,12 @@ class UserRow(msgspec.Struct, frozen=True):
     version: int
 
 
+class PictureRow(msgspec.Struct, frozen=True):
+    """The objects of a picture, by size."""
+
+    picture: dict[str, str] | None
+
+
 class IdRow(msgspec.Struct, frozen=True):
     """The id of a user."""
 
@@ -68,6 +74,22 @@ class FollowRow(msgspec.Struct, frozen=True):
 _COLUMNS = "id, username, name, bio, links, picture, state, post_count, follower_count, following_count, version"
 _QUALIFIED = ", ".join(f"users.{column}" for column in _COLUMNS.split(", "))
 
+# A parameter that is null leaves its column as it is; of a birthday, which may be null, `sets_birthday` says whether.
+EDIT = db.Statement(
+    f"""UPDATE users SET name = coalesce(CAST(:name AS text), name), bio = coalesce(CAST(:bio AS text), bio),
+               birthday = CASE WHEN CAST(:sets_birthday AS boolean) THEN CAST(:birthday AS date) ELSE birthday END,
+               links = coalesce(CAST(:links AS jsonb), links), version = version + 1
+         WHERE id = :user_id AND state = 'active' RETURNING {_COLUMNS}""",
+    UserRow,
+)
+PICTURE = db.Statement("SELECT picture FROM users WHERE id = :user_id AND state = 'active'", PictureRow)
+# No row if there was just this picture: then nothing has changed.
+SET_PICTURE = db.Statement(
+    f"""UPDATE users SET picture = CAST(:picture AS jsonb), version = version + 1
+         WHERE id = :user_id AND state = 'active' AND picture IS DISTINCT FROM CAST(:picture AS jsonb)
+        RETURNING {_COLUMNS}""",
+    UserRow,
+)
 USERS = db.Statement(f"SELECT {_COLUMNS} FROM users WHERE id = ANY(CAST(:ids AS bigint[]))", UserRow)
 BY_USERNAME = db.Statement("SELECT id FROM users WHERE username = :username AND state = 'active'", IdRow)
 BY_USERNAMES = db.Statement(
