@@ -11,6 +11,7 @@ ENDPOINT_TARGETS = {
     "functions.accounts": "request_signup verify_signup complete_signup login refresh_session logout",
     "functions.profiles": (
         "get_me edit_profile change_profile_picture remove_profile_picture get_profile follow unfollow"
+        " block unblock mute unmute list_followers list_following list_blocked list_muted"
     ),
     "functions.media": "authorize_uploads",
     "functions.posts": "create_post get_post delete_post list_user_posts",
