@@ -8,11 +8,15 @@ from importlib import import_module
 from typing import Any
 
 ENDPOINT_TARGETS = {
-    "functions.accounts": "request_signup verify_signup complete_signup login refresh_session logout"
-    " list_sessions end_session end_other_sessions"
-    " request_password_reset verify_password_reset complete_password_reset change_password"
-    " delete_account export_account",
-    "functions.profiles": "get_me get_profile follow unfollow",
+    "functions.accounts": (
+        "request_signup verify_signup complete_signup login refresh_session logout list_sessions"
+        " end_session end_other_sessions request_password_reset verify_password_reset"
+        " complete_password_reset change_password delete_account export_account"
+    ),
+    "functions.profiles": (
+        "get_me get_profile follow unfollow edit_profile change_profile_picture remove_profile_picture"
+        " block unblock mute unmute list_followers list_following list_blocked list_muted"
+    ),
     "functions.media": "authorize_uploads",
     "functions.posts": "create_post get_post delete_post list_user_posts",
     "functions.feed": "get_feed",

@@ -35,6 +35,10 @@ _USERNAME: Final = regex.compile(r"[a-z0-9_.]{3,30}")
 _EMAIL: Final = regex.compile(
     r"[^\s@<>\"(),:;\\\[\]]{1,64}@(?:[^\s@<>\"(),:;\\\[\].]{1,63}\.)+[^\s@<>\"(),:;\\\[\].]{2,63}"
 )
+# What any browser opens as a web page: never `javascript:`, nor a name and password before the host (RFC 3986, 3.2.1).
+_LINK: Final = regex.compile(
+    r"https?://(?:[\p{L}\p{N}](?:[\p{L}\p{N}-]*[\p{L}\p{N}])?\.)+[\p{L}]{2,63}(?::\d{1,5})?(?:[/?#]\S*)?"
+)
 
 
 @cache
@@ -107,9 +111,9 @@ def name_faults(name: str) -> list[FieldError]:
     return []
 
 
-def bio_faults(bio: str) -> list[FieldError]:
+def bio_faults(bio: str | None) -> list[FieldError]:
     """What is wrong with a bio; it may have several lines."""
-    if _UNSEEN.search(bio.replace("\n", "")):
+    if _UNSEEN.search((bio or "").replace("\n", "")):
         return [FieldError("bio", "control_character", "A bio has no control or direction characters.")]
     return []
 
@@ -127,10 +131,23 @@ def birthday_faults(birthday: date | None) -> list[FieldError]:
     return []
 
 
+def link_faults(links: list[str] | None) -> list[FieldError]:
+    """What is wrong with a profile's links."""
+    detail = "An http or https address with a host name, without spaces or sign-in data."
+    return [
+        FieldError(f"links[{index}]", "invalid_link", detail)
+        for index, link in enumerate(links or [])
+        if not _LINK.fullmatch(link) or _UNSEEN.search(link)
+    ]
+
+
 Secret = Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
 SixDigits = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{6}$")]
 # As typed: decomposed, a character may be four.
 GivenPassword = Annotated[str, msgspec.Meta(min_length=1, max_length=PASSWORD_LENGTH[1] * 4)]
+DisplayName = Annotated[str, msgspec.Meta(min_length=1, max_length=50)]
+Bio = Annotated[str, msgspec.Meta(max_length=150)]
+Links = Annotated[list[Annotated[str, msgspec.Meta(max_length=200)]], msgspec.Meta(max_length=5)]
 
 
 class SignupRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -174,10 +191,10 @@ class NewAccount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     signup_token: Secret
     username: str
-    name: Annotated[str, msgspec.Meta(min_length=1, max_length=50)]
+    name: DisplayName
     password: str
     birthday: date | None = None
-    bio: Annotated[str, msgspec.Meta(max_length=150)] = ""
+    bio: Bio = ""
 
 
 class Credentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -310,6 +327,22 @@ class Me(msgspec.Struct, frozen=True):
     counts: ProfileCounts
     unread: Unread
     settings: dict[str, bool]
+
+
+class ProfileEdit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Changes of one's own profile: what is absent stays as it is, null clears. `birthday` is YYYY-MM-DD."""
+
+    RULES: ClassVar[Rules] = {
+        "name": name_faults,
+        "bio": bio_faults,
+        "birthday": birthday_faults,
+        "links": link_faults,
+    }
+
+    name: DisplayName | msgspec.UnsetType = msgspec.UNSET
+    bio: Bio | msgspec.UnsetType | None = msgspec.UNSET
+    birthday: date | msgspec.UnsetType | None = msgspec.UNSET
+    links: Links | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class SignupRequested(Event, frozen=True):

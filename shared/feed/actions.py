@@ -8,7 +8,7 @@ from shared.kernel import cache, clock, db, events, ids
 from shared.live import publish
 from shared.posts import reads as posts
 from shared.profiles import reads as profiles
-from shared.profiles.model import FollowChanged
+from shared.profiles.model import FollowChanged, MuteChanged
 from shared.visibility import reads as visibility
 from shared.visibility.model import may_notify, shows_in_feed
 
@@ -63,3 +63,8 @@ def _live_event(chunk: FeedChunk, found: tuple[bytes, int] | None) -> tuple[str,
 def follow_changed(event: FollowChanged) -> None:
     """Drop the follower's feed, where the request that followed, or stopped, could not: the next read builds it."""
     cache.run_sync(FEEDS.drop(event.follower_id, event.followee_id, event.version))
+
+
+def mute_changed(event: MuteChanged) -> None:
+    """Drop the feed of one who mutes no more: what came in meanwhile was left out of it."""
+    cache.run_sync(FEEDS.drop(event.user_id, event.other_id, event.version))

@@ -111,6 +111,11 @@ def mark_all_read(caller: Caller) -> None:
     events.after_commit(*projection.changed(caller.user_id))
 
 
+def forgetting(user_ids: Sequence[int]) -> list[cache.Command]:
+    """The commands of `refresh`, for whoever has more to tell Redis in the same trip."""
+    return [command for user_id in user_ids for command in projection.changed(user_id)]
+
+
 def refresh(user_id: int) -> None:
     """Drop what is cached of a user's notifications; the next read fills it. Raises CacheUnavailable.
 

@@ -192,9 +192,15 @@ def refresh(user_ids: Sequence[int]) -> None:
     cache.run_sync(*projection.rows(projection.load(user_ids)))
 
 
-def refresh_relationship(user_id: int, other_id: int) -> None:
-    """Bring the relationship of two in Redis up to date, one direction. Raises as `refresh`."""
-    cache.run_sync(*visibility.current(user_id, other_id))
+def refresh_relationship(user_id: int, other_id: int, *, block: bool = False) -> None:
+    """Bring the relationship of two in Redis up to date, one direction. Raises as `refresh`.
+
+    `block`: it may be that a block has ended.
+    """
+    with db.connection() as conn:
+        row = store.RELATIONSHIP.maybe(conn, user_id=user_id, other_id=other_id)
+    if row is not None:
+        cache.run_sync(*projection.relationship(row), *(projection.unblocked(row) if block else []))
 
 
 class UserState(msgspec.Struct, frozen=True):
