@@ -31,7 +31,7 @@ class GroupKeyRow(msgspec.Struct, frozen=True):
 
 
 class HeardRow(msgspec.Struct, frozen=True):
-    """What acts that were news change in a group: how many more actors there are, and whether one was added."""
+    """What acts that were news change in a group: how many more actors there are, and whether one acted anew."""
 
     id: int
     step: int
@@ -70,7 +70,7 @@ SET_ACTS = db.Statement(
          SELECT * FROM unnest(CAST(:ids AS bigint[]), CAST(:actor_ids AS bigint[]), CAST(:act_ids AS bigint[]),
                               CAST(:versions AS bigint[])) AS a (id, actor_id, act_id, version)
        ), before AS MATERIALIZED (
-         SELECT a.notification_id, a.actor_id FROM act
+         SELECT a.notification_id, a.actor_id, a.act_id FROM act
            JOIN notification_actors a ON a.notification_id = act.id AND a.actor_id = act.actor_id
           WHERE a.act_id IS NOT NULL
        ), heard AS (
@@ -81,12 +81,14 @@ SET_ACTS = db.Statement(
            WHERE a.act_version < excluded.act_version
          RETURNING notification_id, actor_id, act_id
        )
-       SELECT notification_id, count(heard.act_id) - count(before.actor_id), bool_or(heard.act_id IS NOT NULL)
+       SELECT notification_id, count(heard.act_id) - count(before.actor_id),
+              coalesce(bool_or(heard.act_id > coalesce(before.act_id, 0)), false)
          FROM heard LEFT JOIN before USING (notification_id, actor_id) GROUP BY notification_id""",
     HeardRow,
 )
 # Counted by steps, so that a group of a million costs no more than one of three. A new act makes the group unread; one
-# undone leaves that as it was. Gives a row unless there was nothing in it and still is: of that nobody is told.
+# undone, or told again, leaves that as it was. Gives a row unless there was nothing in it and still is: of that nobody
+# is told.
 COUNT_ACTS = db.Statement(
     """UPDATE notifications n SET version = n.version + 1, actor_count = n.actor_count + h.step,
               unread = n.unread OR h.added,

@@ -9,7 +9,7 @@ from shared.kernel import cache, db, guard, ids, running, single_flight
 from shared.kernel.endpoint import Caller, Encoded, PostId, Username
 from shared.kernel.pages import PageQuery, cursor, join
 from shared.kernel.problems import NotFound
-from shared.kernel.projection import body_of
+from shared.kernel.projection import VERSION_DIGITS, body_of, put
 from shared.posts import projection, store
 from shared.profiles import reads as profiles
 from shared.visibility import reads as visibility
@@ -19,6 +19,8 @@ _AUTHOR: Final = ids.LENGTH
 # Nobody can react to, save or repost anything yet; those endpoints fill these in.
 _VIEWER: Final = b'{"reaction":null,"saved":false,"reposted":false}'
 _ANYWHERE: Final = ids.MAX
+# A post as statements of other features give it.
+PostRow = store.PostRow
 
 
 async def post(viewer: Caller | None, post_id: PostId) -> Encoded:
@@ -75,6 +77,24 @@ async def splice_with_relations(
         if body and card and (viewer is None or may_see(relations[author])):
             shown[post_id] = spliced(body, card, by_visitor=viewer is None)
     return shown, relations
+
+
+def ask_author(post_id: int) -> cache.Command:
+    """The command for `take_author`: the beginning of a post's card, for what hangs on a post."""
+    return ("GETRANGE", projection.key(post_id), 0, VERSION_DIGITS + ids.LENGTH - 1)
+
+
+async def take_author(post_id: int, reply: bytes | None) -> int | None:
+    """Who made a post, in the reply to `ask_author`; of Postgres on a miss. None if the post is gone."""
+    body = body_of(reply or None)
+    if body is None:
+        body = (await load_bodies([post_id])).get(post_id)
+    return ids.decode(body[:_AUTHOR].decode()) if body else None
+
+
+def projected(row: PostRow) -> cache.Command:
+    """The command that projects a post which a statement of another feature has changed."""
+    return put(projection.key(row.id), row.version, projection.body(row))
 
 
 def spliced(body: bytes, card: profiles.Card, *, by_visitor: bool) -> bytes:
