@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from shared.comments import projection, store
-from shared.comments.projection import LISTS, NOBODY, Body, parts_of, parts_of_body
+from shared.comments.projection import END, LISTS, NOBODY, Body, parts_of, parts_of_body
 from shared.kernel import cache, db, guard, ids, running, single_flight
 from shared.kernel.endpoint import Caller, CommentId, Encoded, PostId
 from shared.kernel.pages import PageQuery, cursor, join
@@ -123,7 +123,7 @@ async def _entries(
     subject: int, before: int | None, count: int, also: cache.Command
 ) -> tuple[list[tuple[int, int]], bytes | None]:
     """Up to `count` entries older than `before` as (comment, author) ids, and the reply to what is asked with them."""
-    asked = [*LISTS.ask(subject, before, count), ("ZCARD", LISTS.key(subject))]
+    asked = LISTS.ask(subject, before, count)
     reply: bytes | None = None
     try:
         reply, *replies = await guard.first(also, *asked)
@@ -131,10 +131,10 @@ async def _entries(
         if not found.complete:
             await single_flight.shared(LISTS.key(subject), lambda: build(subject))
             # Of Redis, which has what was added while it was built.
-            replies = await cache.run(*asked)
-            found = LISTS.take(replies, count)
-        # One that holds fewer than it keeps is the whole list: there is nothing to look for behind it.
-        if found.complete and (not found.exhausted or replies[2] <= LISTS.keep):
+            found = LISTS.take(await cache.run(*asked), count)
+        if found.complete and END in found.entries[-1:]:
+            return [parts_of(entry) for entry in found.entries[:-1]], reply
+        if found.complete and not found.exhausted:
             return [parts_of(entry) for entry in found.entries], reply
     except cache.CacheUnavailable:
         pass  # Postgres has the list too
@@ -145,7 +145,8 @@ async def build(subject: int) -> None:
     """Fill the list of a post or comment in Redis from Postgres."""
     (mark,) = await cache.run(LISTS.begin_building(subject))
     newest = await running.in_thread(_entries_in_postgres, subject, ids.MAX, LISTS.keep)
-    await cache.run(LISTS.fill(subject, mark, [projection.entry_of(*entry) for entry in newest]))
+    end = [] if len(newest) == LISTS.keep else [END]
+    await cache.run(LISTS.fill(subject, mark, [*end, *(projection.entry_of(*entry) for entry in newest)]))
 
 
 def _entries_in_postgres(subject: int, before: int, count: int) -> list[tuple[int, int]]:
