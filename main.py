@@ -11,19 +11,21 @@ ENDPOINT_TARGETS = {
     "functions.accounts": "request_signup verify_signup complete_signup login refresh_session logout",
     "functions.profiles": "get_me get_profile follow unfollow",
     "functions.media": "authorize_uploads",
-    "functions.posts": "create_post get_post delete_post list_user_posts",
+    "functions.posts": "create_post get_post delete_post list_user_posts react_to_post unreact_to_post"
+    " save_post unsave_post repost undo_repost",
     "functions.comments": "comment_on_post list_post_comments reply_to_comment list_replies"
-    " get_comment edit_comment delete_comment list_commented_posts",
+    " get_comment edit_comment delete_comment react_to_comment unreact_to_comment list_commented_posts",
     "functions.feed": "get_feed",
     "functions.notifications": "list_notifications mark_all_read",
     "functions.live": "create_live_ticket",
 }
 EVENT_TARGETS = {
     "functions.background.projections": "project_users project_relationships project_posts project_notifications",
-    "functions.background.comments": "project_comments",
+    "functions.background.comments": "project_comments project_comment_reactions",
     "functions.background.feeds": "fan_out_post fan_out_chunk drop_feed",
     "functions.background.notifications": "notify_of_follow notify_of_post notify_of_comment",
     "functions.background.live": "push_notification",
+    "functions.background.engagement": "project_engagement fan_out_repost",
     "functions.background.graph": "project_to_graph",
     "functions.background.mail": "send_signup_mail",
     "functions.background.media": "sweep_uploads delete_media",

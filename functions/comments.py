@@ -2,6 +2,7 @@
 
 from shared.comments import actions, reads
 from shared.comments.model import Comment, CommentEdit, NewComment
+from shared.engagement.model import NewReaction
 from shared.kernel.endpoint import Caller, CommentId, Encoded, PostId, endpoint
 from shared.kernel.pages import Page, PageQuery
 from shared.posts.model import Post
@@ -64,6 +65,21 @@ def delete_comment(caller: Caller, comment_id: CommentId) -> None:
     any it is gone, and so is a tombstone above it whose last reply it was.
     """
     actions.delete(caller, comment_id)
+
+
+@endpoint("PUT /v1/comments/{comment_id}/reaction", answers=Comment)
+def react_to_comment(caller: Caller, comment_id: CommentId, body: NewReaction) -> Encoded:
+    """React to a comment with one emoji, instead of an earlier reaction of yours. 404 as for `get_comment`.
+
+    Emoji are as for posts. Nobody reacts to a tombstone.
+    """
+    return actions.react(caller, comment_id, body)
+
+
+@endpoint("DELETE /v1/comments/{comment_id}/reaction", answers=Comment)
+def unreact_to_comment(caller: Caller, comment_id: CommentId) -> Encoded:
+    """Take your reaction to a comment back."""
+    return actions.unreact(caller, comment_id)
 
 
 @endpoint("GET /v1/me/commented", answers=Page[Post])

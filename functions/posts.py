@@ -1,5 +1,6 @@
 """Posts."""
 
+from shared.engagement.model import NewReaction
 from shared.kernel.endpoint import Caller, Encoded, PostId, Username, endpoint
 from shared.kernel.pages import Page, PageQuery
 from shared.posts import actions, reads
@@ -31,3 +32,43 @@ def delete_post(caller: Caller, post_id: PostId) -> None:
 async def list_user_posts(viewer: Caller | None, username: Username, query: PageQuery) -> Encoded:
     """A user's posts, newest first."""
     return await reads.of_user(viewer, username, query)
+
+
+@endpoint("PUT /v1/posts/{post_id}/reaction", answers=Post)
+def react_to_post(caller: Caller, post_id: PostId, body: NewReaction) -> Encoded:
+    """React to a post with one emoji, instead of an earlier reaction of yours. 404 as for `get_post`.
+
+    Any emoji of the current Unicode, with skin tone, as sequence or flag. Without its variation selector it is the
+    same emoji (`❤` is `❤️`), and answers have the fully qualified form.
+    """
+    return actions.react(caller, post_id, body)
+
+
+@endpoint("DELETE /v1/posts/{post_id}/reaction", answers=Post)
+def unreact_to_post(caller: Caller, post_id: PostId) -> Encoded:
+    """Take your reaction to a post back."""
+    return actions.unreact(caller, post_id)
+
+
+@endpoint("PUT /v1/posts/{post_id}/save", answers=Post)
+def save_post(caller: Caller, post_id: PostId) -> Encoded:
+    """Save a post, for you alone to find again."""
+    return actions.save(caller, post_id)
+
+
+@endpoint("DELETE /v1/posts/{post_id}/save", answers=Post)
+def unsave_post(caller: Caller, post_id: PostId) -> Encoded:
+    """Take a post out of those you saved."""
+    return actions.unsave(caller, post_id)
+
+
+@endpoint("PUT /v1/posts/{post_id}/repost", answers=Post)
+def repost(caller: Caller, post_id: PostId) -> Encoded:
+    """Repost a post: it shows in your followers' feeds and your own, as reposted by you."""
+    return actions.repost(caller, post_id)
+
+
+@endpoint("DELETE /v1/posts/{post_id}/repost", answers=Post)
+def undo_repost(caller: Caller, post_id: PostId) -> Encoded:
+    """Take a repost back: it leaves the feeds it was in."""
+    return actions.undo_repost(caller, post_id)

@@ -1,4 +1,4 @@
-"""Making, editing and deleting comments."""
+"""Making, editing and deleting comments; reacting to them."""
 
 from typing import Any
 
@@ -6,6 +6,8 @@ import msgspec
 
 from shared.comments import projection, reads, store
 from shared.comments.model import CommentEdit, NewComment, trimmed
+from shared.engagement import reads as engagement
+from shared.engagement.model import NOTHING, Engagement, NewReaction, emoji_of
 from shared.kernel import cache, clock, db, events, ids, log
 from shared.kernel.endpoint import Caller, CommentId, Encoded, PostId
 from shared.kernel.problems import Conflict, Forbidden, Invalid, NotFound, Problem
@@ -41,7 +43,7 @@ def _make(
     if made is None or row.post is None:
         raise _unmade(row, absent)
     _project([made], row.parent, row.post)
-    return _shown(made, row.author)
+    return _shown(made, row.author, NOTHING)
 
 
 def _make_with(
@@ -80,7 +82,7 @@ def edit(caller: Caller, comment_id: CommentId, change: CommentEdit) -> Encoded:
                 raise _blank()
             raise Forbidden("not_author", "Only its author can edit a comment.")
     events.after_commit(projection.card(row.comment))
-    return _shown(row.comment, row.author)
+    return _shown(row.comment, row.author, Engagement(row.reaction))
 
 
 def delete(caller: Caller, comment_id: CommentId) -> None:
@@ -96,6 +98,36 @@ def delete(caller: Caller, comment_id: CommentId) -> None:
         if row.comment.attachment is not None:
             media.release(conn, _owner(comment_id))
     _project([row.comment, *row.above], None, row.post)
+
+
+def react(caller: Caller, comment_id: CommentId, new: NewReaction) -> Encoded:
+    """React to a comment, instead of an earlier reaction. Raises NotFound."""
+    return _reacted(caller, comment_id, store.REACT, emoji_of(new.emoji), act_id=ids.new_id())
+
+
+def unreact(caller: Caller, comment_id: CommentId) -> Encoded:
+    """Take a reaction back. Raises NotFound."""
+    return _reacted(caller, comment_id, store.UNREACT, None)
+
+
+def _reacted(
+    caller: Caller, comment_id: int, statement: db.Statement[store.EngagedRow], emoji: str | None, **more: Any
+) -> Encoded:
+    params = {"subject_id": comment_id, "user_id": caller.user_id, "now": clock.now_ms(), **more}
+    params["trace"] = log.trace_id.get() or None
+    if emoji is not None:
+        params["emoji"] = emoji
+    with db.connection() as conn:
+        row = statement.maybe(conn, **params)
+        if row is not None and not row.changed and row.emoji != emoji:
+            # Another request changed it while this one waited: what there is now, is asked anew.
+            row = statement.maybe(conn, **params)
+    if row is None or row.deleted_at is not None:
+        raise NotFound("comment_not_found")
+    done = Engagement(row.emoji)
+    events.after_commit(projection.card(row), engagement.changed(caller.user_id, row.id, done, row.engagement_version))
+    author = profiles.card(row.author_id, row.username, row.name, row.picture)
+    return Encoded(reads.spliced(projection.parts_of_body(projection.body(row)), author, done))
 
 
 def _common(caller: Caller, text: str) -> dict[str, Any]:
@@ -123,11 +155,11 @@ def _project(placed: list[store.CommentRow], parent: store.CommentRow | None, po
     events.after_commit(*commands)
 
 
-def _shown(row: store.CommentRow, author: profiles.UserRow) -> Encoded:
+def _shown(row: store.CommentRow, author: profiles.UserRow, done: Engagement) -> Encoded:
     card = profiles.card_of(author)
     if card is None:
         raise Forbidden("account_gone")
-    return Encoded(reads.spliced(projection.parts_of_body(projection.body(row)), card, by_visitor=False))
+    return Encoded(reads.spliced(projection.parts_of_body(projection.body(row)), card, done))
 
 
 def _blank() -> Invalid:

@@ -5,6 +5,7 @@ from typing import ClassVar, Final
 import msgspec
 import regex
 
+from shared.engagement.model import Engaged
 from shared.kernel.codec import Rules
 from shared.kernel.events import Event
 from shared.kernel.problems import FieldError
@@ -109,3 +110,7 @@ class CommentDeleted(Event, frozen=True):
     post_id: int
     author_id: int
     above: list[int]
+
+
+class CommentReacted(Engaged, frozen=True):
+    """Somebody reacted to a comment, otherwise than before, or no more."""

@@ -10,7 +10,10 @@ from typing import Any, Final
 import msgspec
 
 from shared.comments import projection, store
+from shared.comments.model import CommentViewer
 from shared.comments.projection import END, LISTS, NOBODY, Body, parts_of, parts_of_body
+from shared.engagement import reads as engagement
+from shared.engagement.model import NOTHING, Engagement
 from shared.kernel import cache, db, guard, ids, running, single_flight
 from shared.kernel.endpoint import Caller, CommentId, Encoded, PostId
 from shared.kernel.pages import PageQuery, cursor, join
@@ -23,7 +26,7 @@ from shared.visibility.model import may_see
 
 # Asked for beyond a page, so that what the gate takes out seldom costs a third trip.
 _SPARE: Final = 5
-_VIEWER: Final = b'{"reaction":null}'
+_UNTOUCHED: Final = b'{"reaction":null}'
 
 
 class _Gate(msgspec.Struct, frozen=True):
@@ -166,17 +169,19 @@ async def _splice(
     comment_ids = [comment_id for comment_id, _ in entries]
     commands: list[cache.Command] = [profiles.ask_cards(people)]
     commands.append(posts.ask_author(gate.post_id))
-    commands += [] if viewer is None else [visibility.ask(viewer.user_id, people)]
+    if viewer is not None:
+        commands += [visibility.ask(viewer.user_id, people), engagement.ask(viewer.user_id, comment_ids)]
     commands += [] if bodies is not None or not entries else [("MGET", *map(projection.key, comment_ids))]
     replies: list[Any]
     try:
         replies = await cache.run(*commands)
     except cache.CacheUnavailable:
-        replies = [[None] * len(people), None, *([[None]] if viewer else []), [None] * len(entries)]
+        replies = [[None] * len(people), None, *([[None], None] if viewer else []), [None] * len(entries)]
     if bodies is None:
         bodies = await _take_bodies(comment_ids, replies[-1]) if entries else {}
     cards = await profiles.take_cards(people, replies[0])
     relations = {} if viewer is None else await visibility.take(viewer.user_id, people, replies[2])
+    done = None if viewer is None else await engagement.take(viewer.user_id, comment_ids, replies[3])
     seen = {one for one in people if one in cards and (viewer is None or may_see(relations[one]))}
     if not seen.issuperset(gate.people()) or await posts.take_author(gate.post_id, replies[1]) is None:
         return None
@@ -184,14 +189,21 @@ async def _splice(
     for comment_id in comment_ids:
         body = bodies.get(comment_id)
         if body is not None and (body.author == NOBODY or body.author in seen):
-            shown[comment_id] = spliced(body, cards.get(body.author), by_visitor=viewer is None)
+            shown[comment_id] = spliced(body, cards.get(body.author), None if done is None else done[comment_id])
     return shown
 
 
-def spliced(body: Body, card: profiles.Card | None, *, by_visitor: bool) -> bytes:
-    """A whole comment of its cached form and its author's card; without one for a tombstone."""
-    viewer = b"null" if by_visitor else _VIEWER
-    return b'%b,"author":%b,"viewer":%b}' % (body.core, b"null" if card is None else card.json, viewer)
+def spliced(body: Body, card: profiles.Card | None, done: Engagement | None) -> bytes:
+    """A whole comment of its cached form, its author's card, and what the viewer has done; no card for a tombstone."""
+    if card is None:
+        return b'%b,"author":null,"viewer":%b}' % (body.core, b"null" if done is None else _UNTOUCHED)
+    return b'%b,"author":%b,"viewer":%b}' % (body.core, card.json, _viewer(done))
+
+
+def _viewer(done: Engagement | None) -> bytes:
+    if done is None:
+        return b"null"
+    return _UNTOUCHED if done == NOTHING else msgspec.json.encode(CommentViewer(done.emoji))
 
 
 async def load_bodies(comment_ids: Sequence[int]) -> dict[int, bytes]:
@@ -250,6 +262,11 @@ def _commented(user_id: int, before: int, count: int) -> list[store.CommentedRow
 def refresh(comment_ids: Sequence[int]) -> None:
     """Bring comments in Redis up to date, and their lists. Raises CacheUnavailable, DatabaseUnavailable."""
     cache.run_sync(*projection.rows(projection.load(comment_ids)))
+
+
+def refresh_cards(comment_ids: Sequence[int]) -> None:
+    """Bring in Redis up to date what reactions change of comments. Raises as `refresh`."""
+    cache.run_sync(*map(projection.card, projection.load(comment_ids)))
 
 
 class Told(msgspec.Struct, frozen=True):

@@ -4,6 +4,8 @@ from typing import Any, Final
 
 import msgspec
 
+from shared.comments.model import CommentReacted
+from shared.engagement.model import change_sql
 from shared.kernel import db
 from shared.posts.reads import PostRow
 from shared.profiles.reads import UserRow
@@ -31,6 +33,23 @@ class CommentRow(msgspec.Struct, frozen=True):
     version: int
 
 
+class EngagedRow(CommentRow, frozen=True):
+    """A comment after its engagement with a user was changed, or found as wished; what its author's card is made of.
+
+    `changed`: whether there was anything to change. Comments are neither saved nor reposted.
+    """
+
+    username: str
+    name: str
+    picture: dict[str, Any] | None
+    changed: bool
+    emoji: str | None
+    saved: bool
+    reposted: bool
+    engagement_version: int
+    act_id: int
+
+
 class MadeRow(msgspec.Struct, frozen=True):
     """What came of making a comment: who wanted to, and where it could be made it, what it hangs on, and its post.
 
@@ -45,10 +64,11 @@ class MadeRow(msgspec.Struct, frozen=True):
 
 
 class EditedRow(msgspec.Struct, frozen=True):
-    """An edited comment, and its author."""
+    """An edited comment, its author, and what they have reacted to it with themselves."""
 
     comment: CommentRow
     author: UserRow
+    reaction: str | None
 
 
 class DeletedRow(msgspec.Struct, frozen=True):
@@ -90,9 +110,8 @@ class SaidRow(msgspec.Struct, frozen=True):
 
 def _visible(user_id: str) -> str:
     """Whether the user in a column is there, and `:user_id` may see them."""
-    return f"EXISTS (SELECT FROM users v WHERE v.id = {user_id} AND v.state = 'active') AND {MAY_SEE_SQL}".replace(
-        "{other}", user_id
-    )
+    sees = MAY_SEE_SQL.format(other=user_id)
+    return f"EXISTS (SELECT FROM users v WHERE v.id = {user_id} AND v.state = 'active') AND {sees}"
 
 
 _COLUMNS: Final = ", ".join(field.name for field in msgspec.structs.fields(CommentRow))
@@ -188,7 +207,9 @@ EDIT = db.Statement(
          convert_to(CAST(json_build_object('comment_id', id, 'mentioned', mentioned) AS text), 'UTF8'), :trace, :now
     FROM edited
 )
-SELECT to_json(edited), {_ME} FROM edited""",
+SELECT to_json(edited), {_ME},
+       (SELECT e.emoji FROM engagements e WHERE e.subject_id = :id AND e.user_id = :user_id)
+  FROM edited""",
     EditedRow,
 )
 # Deletions on one post come one after another, so that the next statement sees what all before it did. Making comments
@@ -274,3 +295,17 @@ SAID_IN_REPLY = db.Statement(
          FROM comments WHERE author_id = :author_id AND post_id = :post_id AND parent_id = :parent_id""",
     SaidRow,
 )
+
+
+# Those that `:user_id` may see, and that were not deleted.
+_REACHED: Final = f"""SELECT s.id, s.author_id FROM comments s JOIN posts p ON p.id = s.post_id
+   WHERE s.id = :subject_id AND s.deleted_at IS NULL AND p.deleted_at IS NULL
+     AND {_visible("s.author_id")} AND {_visible("s.post_author_id")}"""
+
+
+def _reaction(*, undo: bool) -> db.Statement[EngagedRow]:
+    sql = change_sql("reaction", undo=undo, kind="comment", event=CommentReacted, target=_REACHED, columns=_COLUMNS)
+    return db.Statement(sql, EngagedRow)
+
+
+REACT, UNREACT = _reaction(undo=False), _reaction(undo=True)

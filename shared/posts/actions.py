@@ -1,8 +1,14 @@
-"""Making and deleting posts."""
+"""Making and deleting posts; reacting to them, saving and reposting them."""
+
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
-from shared.kernel import clock, db, events, ids
+from shared.engagement import reads as engagement
+from shared.engagement.model import NOTHING, Engagement, NewReaction, emoji_of
+from shared.feed.model import Entry, FeedRepost, shown, withdrawn
+from shared.kernel import cache, clock, db, events, ids, log
 from shared.kernel.endpoint import Caller, Encoded, PostId
 from shared.kernel.problems import Forbidden, Invalid, NotFound
 from shared.media import actions as media
@@ -42,7 +48,7 @@ def create(caller: Caller, new: NewPost) -> Encoded:
     events.after_commit(*projection.rows([row]), *commands)
     if caller.user_id not in cards:
         raise Forbidden("account_gone")
-    return Encoded(reads.spliced(projection.body(row), cards[caller.user_id], by_visitor=False))
+    return Encoded(reads.spliced(projection.body(row), cards[caller.user_id], NOTHING))
 
 
 def delete(caller: Caller, post_id: PostId) -> None:
@@ -57,6 +63,73 @@ def delete(caller: Caller, post_id: PostId) -> None:
         raise _refusal(caller, post_id)
     commands, _ = profiles.fresh([caller.user_id])
     events.after_commit(*projection.rows([row]), *commands)
+
+
+def react(caller: Caller, post_id: PostId, new: NewReaction) -> Encoded:
+    """React to a post, instead of an earlier reaction. Raises NotFound."""
+    emoji = emoji_of(new.emoji)
+    more = {"emoji": emoji, "act_id": ids.new_id()}
+    return _answer(caller, _change(caller, post_id, store.REACT, lambda row: row.emoji == emoji, **more))
+
+
+def unreact(caller: Caller, post_id: PostId) -> Encoded:
+    """Take a reaction back. Raises NotFound."""
+    return _answer(caller, _change(caller, post_id, store.UNREACT, lambda row: row.emoji is None))
+
+
+def save(caller: Caller, post_id: PostId) -> Encoded:
+    """Save a post. Raises NotFound."""
+    return _answer(caller, _change(caller, post_id, store.SAVE, lambda row: row.saved, act_id=ids.new_id()))
+
+
+def unsave(caller: Caller, post_id: PostId) -> Encoded:
+    """Save a post no more. Raises NotFound."""
+    return _answer(caller, _change(caller, post_id, store.UNSAVE, lambda row: not row.saved))
+
+
+def repost(caller: Caller, post_id: PostId) -> Encoded:
+    """Repost a post. Raises NotFound."""
+    row = _change(caller, post_id, store.REPOST, lambda row: row.reposted, act_id=ids.new_id())
+    # Into one's own feed at once: one reads one's own writes.
+    return _answer(caller, row, *([shown([caller.user_id], _repost_of(caller, row))] if row.changed else []))
+
+
+def undo_repost(caller: Caller, post_id: PostId) -> Encoded:
+    """Take a repost back. Raises NotFound."""
+    row = _change(caller, post_id, store.UNDO_REPOST, lambda row: not row.reposted)
+    return _answer(caller, row, *(withdrawn([caller.user_id], _repost_of(caller, row)) if row.changed else []))
+
+
+def _change(
+    caller: Caller,
+    post_id: PostId,
+    statement: db.Statement[store.EngagedRow],
+    is_as_wished: Callable[[store.EngagedRow], bool],
+    **more: Any,
+) -> store.EngagedRow:
+    params = {"subject_id": post_id, "user_id": caller.user_id, "now": clock.now_ms(), **more}
+    params["trace"] = log.trace_id.get() or None
+    with db.connection() as conn:
+        row = statement.maybe(conn, **params)
+        if row is not None and not row.changed and not is_as_wished(row):
+            # Another request changed it while this one waited: what there is now, is asked anew.
+            row = statement.maybe(conn, **params)
+    if row is None or row.deleted_at is not None:
+        raise NotFound("post_not_found")
+    return row
+
+
+def _answer(caller: Caller, row: store.EngagedRow, *commands: cache.Command) -> Encoded:
+    done = Engagement(row.emoji, row.saved, row.reposted)
+    events.after_commit(
+        projection.card(row), engagement.changed(caller.user_id, row.id, done, row.engagement_version), *commands
+    )
+    author = profiles.card(row.author_id, row.username, row.name, row.picture)
+    return Encoded(reads.spliced(projection.body(row), author, done))
+
+
+def _repost_of(caller: Caller, row: store.EngagedRow) -> Entry:
+    return Entry(row.id, row.author_id, FeedRepost(row.act_id, caller.user_id))
 
 
 def _refusal(caller: Caller, post_id: int) -> Exception:

@@ -76,10 +76,14 @@ class PostCore(msgspec.Struct, frozen=True):
 
 
 class Post(PostCore, frozen=True):
-    """A post. `mentions` are usernames; `hashtags` are without `#`, in lower case. `viewer` is null for visitors."""
+    """A post. `mentions` are usernames; `hashtags` are without `#`, in lower case. `viewer` is null for visitors.
+
+    `reposted_by` is there in feeds alone, where the post is shown as somebody's repost.
+    """
 
     author: UserCard
     viewer: PostViewer | None
+    reposted_by: UserCard | msgspec.UnsetType = msgspec.UNSET
 
 
 class PostCreated(Event, frozen=True):

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from shared.feed.model import FEEDS, entry_of
+from shared.feed.model import Entry, shown, withdrawn
 from shared.kernel import cache, db, ids, storage
 from shared.kernel.projection import put
 from shared.kernel.timeline import Timeline
@@ -46,8 +46,8 @@ def core_of(row: store.PostRow) -> PostCore:
         hashtags=row.hashtags,
         created_at=row.created_at,
         edited_at=row.edited_at,
-        counts=PostCounts(0, 0, 0, 0),
-        reactions={},
+        counts=PostCounts(row.reaction_count, row.comment_count, row.repost_count, row.save_count),
+        reactions=row.reactions,
     )
 
 
@@ -58,15 +58,21 @@ def body(row: store.PostRow) -> bytes:
     return ids.encode(row.author_id).encode() + msgspec.json.encode(core_of(row))
 
 
+def card(row: store.PostRow) -> cache.Command:
+    """The command that projects a post's card: all that an engagement changes of it."""
+    return put(key(row.id), row.version, body(row))
+
+
 def rows(posts: Iterable[store.PostRow]) -> list[cache.Command]:
     """The commands that project posts, and their place in their authors' lists."""
     commands: list[cache.Command] = []
     for row in posts:
-        commands.append(put(key(row.id), row.version, body(row)))
+        commands.append(card(row))
         live = row.deleted_at is None
         commands.append((OF_AUTHOR.add if live else OF_AUTHOR.remove)(row.author_id, [ids.encode(row.id)]))
         # Into the author's own feed at once: one reads one's own writes.
-        commands.append((FEEDS.add if live else FEEDS.remove)(row.author_id, [entry_of(row.id, row.author_id)]))
+        entry = Entry(row.id, row.author_id)
+        commands += [shown([row.author_id], entry)] if live else withdrawn([row.author_id], entry)
     return commands
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from infra.local.stack import Stack
-from tests.client import Format, Person, Visitor, sign_up, wait_until
+from tests.client import Format, Person, Visitor, decoded, sign_up, trips, wait_until
 from tests.comments.thread import (
     block,
     comment,
@@ -281,3 +281,37 @@ class TestNotifications:
         edit(bob, made, f"@{carol.username}")
         wait_until(lambda: self.told(carol) == [("mention", made["id"], [bob.username])])
         wait_until(lambda: self.told(dave) == [])
+
+
+@pytest.mark.parametrize("format", ["json", "msgpack"])
+def test_reacting_to_comments(stack: Stack, format: Format) -> None:
+    alice, bob = (sign_up(stack, format=format) for _ in range(2))
+    post = alice.post_photo("React")
+    made, other = comment(alice, post), comment(alice, post)
+    path = f"/v1/comments/{made['id']}/reaction"
+    answer = bob.ask("PUT", path, {"emoji": "❤"})
+    assert (answer.status_code, trips(answer, "postgres")) == (200, 1)
+    reacted = made | {"counts": {"reactions": 1, "replies": 0}, "reactions": {"❤️": 1}, "viewer": {"reaction": "❤️"}}
+    assert decoded(answer) == reacted == read(bob, made)
+    assert comments(bob, post) == [other, reacted]
+    assert comments(alice, post) == [other, reacted | {"viewer": {"reaction": None}}]
+    assert bob.put(path, {"emoji": "❤️"}) == reacted
+    both = alice.put(path, {"emoji": "😂"})
+    assert both["reactions"] == {"❤️": 1, "😂": 1}
+    assert bob.put(path, {"emoji": "😂"})["reactions"] == {"😂": 2}
+    edited = edit(alice, made, "Edited")
+    assert edited == read(alice, made)
+    assert edited["viewer"] == {"reaction": "😂"}
+    assert bob.ask("PUT", path, {"emoji": "no"}).status_code == 422
+    assert bob.delete(path) == bob.delete(path) == read(bob, made)
+    assert read(bob, made)["reactions"] == {"😂": 1}
+
+    reply(bob, made)
+    delete(alice, made)
+    for reader in (alice, bob):
+        shown = read(reader, made)
+        assert (shown["counts"]["reactions"], shown["reactions"], shown["viewer"]) == (0, {}, {"reaction": None})
+        assert status(reader, made, "DELETE", "/reaction") == 404
+        assert reader.ask("PUT", path, {"emoji": "😂"}).status_code == 404
+    block(alice, bob)
+    assert bob.ask("PUT", f"/v1/comments/{other['id']}/reaction", {"emoji": "😂"}).status_code == 404
