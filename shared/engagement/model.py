@@ -54,7 +54,7 @@ class ReactionQuery(PageQuery, frozen=True, forbid_unknown_fields=True):
 
     emoji: str | None = None
 
-    def wanted(self) -> str | None:
+    def emoji_wanted(self) -> str | None:
         """The emoji asked for, fully qualified. Raises Invalid."""
         if self.emoji is None:
             return None
@@ -93,6 +93,8 @@ NOTHING: Final = Engagement()
 class Engaged(Event, frozen=True):
     """A part of an engagement was changed: the act `act_id` was done, undone, or its emoji changed."""
 
+    part: ClassVar[Part]
+
     subject_id: int
     author_id: int
     user_id: int
@@ -103,13 +105,19 @@ class Engaged(Event, frozen=True):
 class PostReacted(Engaged, frozen=True):
     """Somebody reacted to a post, otherwise than before, or no more."""
 
+    part = "reaction"
+
 
 class PostSaved(Engaged, frozen=True):
     """Somebody saved a post, or no more."""
 
+    part = "save"
+
 
 class PostReposted(Engaged, frozen=True):
     """Somebody reposted a post, or no more."""
+
+    part = "repost"
 
 
 # One statement, one round trip: the row, the counts of its subject, the event, and all that the answer shows. Every
@@ -165,15 +173,14 @@ _STEP: Final = """{part}_count = s.{part}_count + CAST(c.act_id IS NOT NULL AS i
 _TALLY: Final = "reactions = tally(tally(s.reactions, c.emoji_before, -1), c.emoji, 1)"
 
 
-def change_sql(
-    part: Part, *, undo: bool, kind: Literal["post", "comment"], event: type[Engaged], target: str, columns: str
-) -> str:
-    """The statement that does, or undoes, one part of an engagement with a row of `{kind}s`.
+def change_sql(event: type[Engaged], *, undo: bool, kind: Literal["post", "comment"], target: str, columns: str) -> str:
+    """The statement that does, or undoes, what `event` tells of, with a row of `{kind}s`.
 
     `target` selects `id` and `author_id` of the subject `:subject_id` if `:user_id` may see it; `columns` are those of
     the subject that the answer shows. They come first in the row; then the author's username, name and picture; whether
     anything was changed; emoji, saved, reposted and version of the engagement; the act's id.
     """
+    part = event.part
     is_reaction = part == "reaction"
     columns_of = [f"{part}_id", *(["emoji"] if is_reaction else [])]
     change = _UNDO if undo else _REACT if is_reaction else _DO

@@ -1,17 +1,18 @@
-"""What a viewer has done, in Redis: the map `engaged:{viewer}` has a versioned field a subject.
+"""What a viewer has done, in Redis, and the newest who engaged with a subject (shared/kernel/recent.py).
 
-A field is empty where nothing is done, else `s` or `-` for saved, `r` or `-` for reposted, and the emoji. "~" holds
-the id from which on the map is complete: ids grow with time, so it is filled with the newest, and what is older
-comes in as it is asked for.
+The map `engaged:{viewer}` has a versioned field a subject: empty where nothing is done, else `s` or `-` for saved, `r`
+or `-` for reposted, and the emoji. "~" holds the id from which on the map is complete: ids grow with time, so it is
+filled with the newest, and what is older comes in as it is asked for.
 """
 
 from collections.abc import Sequence
 from typing import Any, Final
 
-from shared.engagement.model import NOTHING, Engagement
-from shared.engagement.store import EngagementRow
+from shared.engagement.model import NOTHING, Engagement, Part
+from shared.engagement.store import ActRow, EngagementRow
 from shared.kernel import cache, ids
 from shared.kernel.projection import body_of, put_fields
+from shared.kernel.recent import Recent
 
 FILLED_WITH: Final = 1000
 # A map that old subjects have made larger than this is begun anew.
@@ -20,6 +21,13 @@ _FLOOR: Final = "~"
 _FLAGS: Final = 2
 # What is done of some subjects, and of which others the map doesn't tell.
 Taken = tuple[dict[int, Engagement], list[int]]
+
+
+# Who did what with a subject. Saving is nobody else's business.
+OF_SUBJECT: Final[dict[Part, Recent[ActRow]]] = {
+    "reaction": Recent("reactions", ActRow, keep=200),
+    "repost": Recent("reposts", ActRow, keep=200),
+}
 
 
 def key(viewer_id: int) -> str:
@@ -49,9 +57,10 @@ def take(subjects: Sequence[int], reply: Any) -> Taken | None:
     return found, unknown
 
 
-def put(user_id: int, subject_id: int, done: Engagement, version: int) -> cache.Command:
-    """The command that projects an engagement into its user's map."""
-    return put_fields(key(user_id), [(ids.encode(subject_id), version, _encoded(done))])
+def changed(part: Part, user_id: int, subject_id: int, done: Engagement, version: int) -> list[cache.Command]:
+    """The commands that project an engagement, of which `part` was changed."""
+    commands = [put_fields(key(user_id), [(ids.encode(subject_id), version, _encoded(done))])]
+    return commands + (OF_SUBJECT[part].changed(subject_id) if part in OF_SUBJECT else [])
 
 
 def fill(viewer_id: int, newest: Sequence[EngagementRow]) -> cache.Command:

@@ -1,11 +1,18 @@
 """What a viewer has done with posts and comments: asked of one map a viewer in Redis, Postgres behind it."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+import msgspec
+
 from shared.engagement import projection, store
-from shared.engagement.model import NOTHING, Engagement
-from shared.kernel import cache, db, running, single_flight
+from shared.engagement.model import NOTHING, Engaged, Engagement, Part, ReactionQuery
+from shared.kernel import cache, db, guard, ids, running, single_flight
+from shared.kernel.endpoint import Encoded
+from shared.kernel.pages import PageQuery, refilled
+from shared.kernel.recent import Load
+from shared.profiles import reads as profiles
+from shared.visibility.model import Relation, may_see
 
 
 def ask(viewer_id: int, subjects: Sequence[int]) -> cache.Command:
@@ -63,15 +70,16 @@ def _rows_of(viewer_id: int, subjects: Sequence[int]) -> list[store.EngagementRo
         return store.OF_USER.all(conn, user_id=viewer_id, subjects=list(subjects))
 
 
-def changed(user_id: int, subject_id: int, done: Engagement, version: int) -> cache.Command:
-    """The command that projects an engagement into its user's map."""
-    return projection.put(user_id, subject_id, done, version)
+def changed(part: Part, user_id: int, subject_id: int, done: Engagement, version: int) -> list[cache.Command]:
+    """The commands that project an engagement, of which `part` was changed."""
+    return projection.changed(part, user_id, subject_id, done, version)
 
 
-def refresh(user_id: int, subject_id: int) -> None:
+def refresh(event: Engaged) -> None:
     """Bring an engagement in Redis up to date. Raises CacheUnavailable, DatabaseUnavailable."""
-    rows = _rows_of(user_id, [subject_id])
-    cache.run_sync(*[changed(user_id, subject_id, projection.engagement_of(row), row.version) for row in rows])
+    for row in _rows_of(event.user_id, [event.subject_id]):
+        done = projection.engagement_of(row)
+        cache.run_sync(*changed(event.part, event.user_id, event.subject_id, done, row.version))
 
 
 def of_viewers(subject_id: int, viewers: Sequence[int]) -> dict[int, Engagement]:
@@ -81,7 +89,98 @@ def of_viewers(subject_id: int, viewers: Sequence[int]) -> dict[int, Engagement]
     return {row.user_id: Engagement(row.emoji, row.saved, row.reposted) for row in rows}
 
 
+class Act(msgspec.Struct, frozen=True):
+    """What a user has done with a subject, or undone (`act_id` null), as of `version`."""
+
+    act_id: int | None
+    version: int
+
+
+def act_of(event: Engaged) -> Act | None:
+    """What became of what an event tells of, in Postgres; done again, it has another id. None if it never was."""
+    with db.connection() as conn:
+        row = store.ACTS.maybe(conn, subject_id=event.subject_id, user_id=event.user_id)
+    return None if row is None else Act(getattr(row, event.part), row.version)
+
+
 def is_reposted(subject_id: int, user_id: int, repost_id: int) -> bool:
     """Whether a repost is still there, in Postgres. One that was undone never is again: it has another id."""
     with db.connection() as conn:
-        return store.REPOST.maybe(conn, subject_id=subject_id, user_id=user_id, repost_id=repost_id) is not None
+        row = store.ACTS.maybe(conn, subject_id=subject_id, user_id=user_id)
+    return row is not None and row.repost == repost_id
+
+
+class Subject(msgspec.Struct, frozen=True):
+    """What users engaged with, for the lists of who did.
+
+    `command` rides in the first trip; `see` takes its reply (None where Redis is away) and people, and gives their
+    cards and how the viewer stands to them, in the second. It raises NotFound where the viewer may not see the subject.
+    """
+
+    id: int
+    command: cache.Command
+    see: Callable[[Any, Sequence[int]], Awaitable[tuple[dict[int, profiles.Card], dict[int, Relation]]]]
+
+
+async def reactions(subject: Subject, query: ReactionQuery) -> Encoded:
+    """A page of who reacted, newest first, whom the viewer may see. Raises NotFound, Invalid for what is no emoji."""
+    emoji = query.emoji_wanted()
+
+    def load(before: int, count: int) -> list[store.ActRow]:
+        with db.connection() as conn:
+            return store.REACTIONS.all(conn, subject_id=subject.id, before=before, limit=count)
+
+    def load_chosen(before: int, count: int) -> list[store.ActRow]:
+        with db.connection() as conn:
+            return store.REACTIONS_WITH.all(conn, subject_id=subject.id, emoji=emoji, before=before, limit=count)
+
+    if emoji is None:
+        return await _page("r", subject, query, "reaction", load)
+    return await _page("r", subject, query, "reaction", load, lambda act: act.emoji == emoji, load_chosen)
+
+
+async def reposts(subject: Subject, query: PageQuery) -> Encoded:
+    """A page of who reposted, newest first, whom the viewer may see. Raises NotFound."""
+
+    def load(before: int, count: int) -> list[store.ActRow]:
+        with db.connection() as conn:
+            return store.REPOSTS.all(conn, subject_id=subject.id, before=before, limit=count)
+
+    return await _page("o", subject, query, "repost", load)
+
+
+async def _page(
+    kind: str,
+    subject: Subject,
+    query: PageQuery,
+    part: Part,
+    load: Load[store.ActRow],
+    chosen: Callable[[store.ActRow], bool] | None = None,
+    load_chosen: Load[store.ActRow] | None = None,
+) -> Encoded:
+    recent = projection.OF_SUBJECT[part]
+    reply: Any = None
+
+    async def acts(before: int | None, count: int) -> list[store.ActRow]:
+        nonlocal reply
+        newest: Any = None
+        try:
+            newest, reply = await guard.first(recent.ask(subject.id), subject.command)
+        except cache.CacheUnavailable:
+            pass  # Postgres has the list too
+        return await recent.take(subject.id, newest, before, count, load, chosen=chosen, load_chosen=load_chosen)
+
+    async def visible(found: Sequence[store.ActRow]) -> list[tuple[int, bytes]]:
+        cards, relations = await subject.see(reply, [act.user_id for act in found])
+        return [
+            (act.position, _encoded(act, cards[act.user_id]))
+            for act in found
+            if act.user_id in cards and may_see(relations[act.user_id])
+        ]
+
+    return await refilled(kind, query, acts, visible)
+
+
+def _encoded(act: store.ActRow, card: profiles.Card) -> bytes:
+    emoji = b"" if act.emoji is None else b',"emoji":%b' % msgspec.json.encode(act.emoji)
+    return b'{"user":%b%b,"at":%d}' % (card.json, emoji, ids.made_at(act.position))

@@ -5,10 +5,13 @@ import msgspec
 from shared.kernel import db
 
 
-class IdRow(msgspec.Struct, frozen=True):
-    """The id of a subject."""
+class ActsRow(msgspec.Struct, frozen=True):
+    """The ids of what one user has done with one subject, null where it is undone."""
 
-    id: int
+    reaction: int | None
+    save: int | None
+    repost: int | None
+    version: int
 
 
 class ViewerRow(msgspec.Struct, frozen=True):
@@ -30,6 +33,14 @@ class EngagementRow(msgspec.Struct, frozen=True):
     version: int
 
 
+class ActRow(msgspec.Struct, frozen=True, array_like=True):
+    """Who engaged with a subject, by the id of the act; with which emoji, if they reacted."""
+
+    position: int
+    user_id: int
+    emoji: str | None
+
+
 _COLUMNS = "subject_id, emoji, save_id IS NOT NULL, repost_id IS NOT NULL, version"
 
 # What a viewer's map in Redis is filled with: undone ones too, so that nothing older takes their place.
@@ -48,8 +59,26 @@ OF_VIEWERS = db.Statement(
         WHERE subject_id = :subject_id AND user_id = ANY(CAST(:viewers AS bigint[]))""",
     ViewerRow,
 )
-REPOST = db.Statement(
-    """SELECT subject_id FROM engagements
-        WHERE subject_id = :subject_id AND user_id = :user_id AND repost_id = :repost_id""",
-    IdRow,
+# A look-up: the act of each part, null where it is undone.
+ACTS = db.Statement(
+    """SELECT reaction_id, save_id, repost_id, version FROM engagements
+        WHERE subject_id = :subject_id AND user_id = :user_id""",
+    ActsRow,
+)
+# Lists, newest first: an index range each.
+REACTIONS = db.Statement(
+    """SELECT reaction_id, user_id, emoji FROM engagements
+        WHERE subject_id = :subject_id AND reaction_id < :before ORDER BY reaction_id DESC LIMIT :limit""",
+    ActRow,
+)
+REACTIONS_WITH = db.Statement(
+    """SELECT reaction_id, user_id, emoji FROM engagements
+        WHERE subject_id = :subject_id AND emoji = :emoji AND reaction_id < :before
+        ORDER BY reaction_id DESC LIMIT :limit""",
+    ActRow,
+)
+REPOSTS = db.Statement(
+    """SELECT repost_id, user_id, NULL FROM engagements
+        WHERE subject_id = :subject_id AND repost_id < :before ORDER BY repost_id DESC LIMIT :limit""",
+    ActRow,
 )

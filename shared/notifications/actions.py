@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 
 from shared.comments import reads as comments
-from shared.comments.model import CommentCreated, CommentDeleted, CommentEdited
+from shared.comments.model import CommentCreated, CommentDeleted, CommentEdited, CommentReacted
+from shared.engagement import reads as engagement
+from shared.engagement.model import PostReacted, PostReposted
 from shared.kernel import cache, db, events, ids
 from shared.kernel.endpoint import Caller
 from shared.live import publish
 from shared.notifications import projection, reads, store
 from shared.notifications.model import Act, NotificationChanged, NotificationsRead
 from shared.posts import reads as posts
-from shared.posts.model import PostCreated, PostDeleted
+from shared.posts.model import PostCreated, PostDeleted, PostEdited
 from shared.profiles import reads as profiles
 from shared.profiles.model import FollowChanged
 from shared.visibility import reads as visibility
@@ -24,15 +26,20 @@ def of_follow(event: FollowChanged) -> None:
         apply([Act(event.followee_id, "follow", f"user:{username}", event.follower_id, event.follow_id, event.version)])
 
 
-def of_post(event: PostCreated | PostDeleted) -> None:
-    """Tell those mentioned in a post, or take it back: whichever the post is by now."""
-    state = posts.mentions_of(event.post_id)
-    if state is None:
-        return
-    subject = f"post:{ids.encode(event.post_id)}"
-    act_id = None if state.deleted else event.post_id
-    mentioned = profiles.named(state.mentions) if state.deleted else profiles.reachable(event.author_id, state.mentions)
-    apply([Act(user_id, "mention", subject, event.author_id, act_id, state.version) for user_id in mentioned.values()])
+def of_post(event: PostCreated | PostEdited | PostDeleted) -> None:
+    """Tell those mentioned in a post, or take it back: whichever it is by now."""
+    subject, author = f"post:{ids.encode(event.post_id)}", event.author_id
+    mentions = posts.mentions_of(event.post_id)
+    apply([Act(one.user_id, "mention", subject, author, one.act_id, one.version) for one in mentions])
+
+
+def of_engagement(event: PostReacted | PostReposted | CommentReacted) -> None:
+    """Tell an author that somebody reacted to or reposted what is theirs, or take it back: whichever it is by now."""
+    act = engagement.act_of(event)
+    if act is not None:
+        kind = "repost" if isinstance(event, PostReposted) else "reaction"
+        subject = f"{'comment' if isinstance(event, CommentReacted) else 'post'}:{ids.encode(event.subject_id)}"
+        apply([Act(event.author_id, kind, subject, event.user_id, act.act_id, act.version)])
 
 
 def of_comment(event: CommentCreated | CommentEdited | CommentDeleted) -> None:

@@ -63,8 +63,9 @@ LOCK_GROUPS = db.Statement(
        ON CONFLICT (user_id, type, subject) DO UPDATE SET version = n.version RETURNING id, user_id, type, subject""",
     GroupKeyRow,
 )
-# Only what is newer than what was heard of this actor is taken, and gives a row for its group. `before` sees the actors
-# as they were when the statement began; the groups are locked, so that nobody else changes them.
+# Only what is newer than what was heard of this actor is taken, and gives a row for its group if it changes anything:
+# the same act under a newer version is no news, nor is that one who was not in the group still isn't. `before` sees the
+# actors as they were when the statement began; the groups are locked, so that nobody else changes them.
 SET_ACTS = db.Statement(
     """WITH act AS MATERIALIZED (
          SELECT * FROM unnest(CAST(:ids AS bigint[]), CAST(:actor_ids AS bigint[]), CAST(:act_ids AS bigint[]),
@@ -79,16 +80,18 @@ SET_ACTS = db.Statement(
          ON CONFLICT (notification_id, actor_id)
          DO UPDATE SET act_id = excluded.act_id, act_version = excluded.act_version
            WHERE a.act_version < excluded.act_version
+             AND (excluded.act_id IS NULL OR a.act_id IS DISTINCT FROM excluded.act_id)
          RETURNING notification_id, actor_id, act_id
        )
        SELECT notification_id, count(heard.act_id) - count(before.actor_id),
               coalesce(bool_or(heard.act_id > coalesce(before.act_id, 0)), false)
-         FROM heard LEFT JOIN before USING (notification_id, actor_id) GROUP BY notification_id""",
+         FROM heard LEFT JOIN before USING (notification_id, actor_id)
+        WHERE heard.act_id IS NOT NULL OR before.actor_id IS NOT NULL GROUP BY notification_id""",
     HeardRow,
 )
 # Counted by steps, so that a group of a million costs no more than one of three. A new act makes the group unread; one
-# undone, or told again, leaves that as it was. Gives a row unless there was nothing in it and still is: of that nobody
-# is told.
+# undone leaves that as it was, also where an older one shows again. Gives a row unless there was nothing in it and still
+# is: of that nobody is told.
 COUNT_ACTS = db.Statement(
     """UPDATE notifications n SET version = n.version + 1, actor_count = n.actor_count + h.step,
               unread = n.unread OR h.added,

@@ -1,6 +1,7 @@
 """Posts in Redis: `post:{id}` is the author's id and the encoded post but for its author's card and its viewer.
 
-`posts:{user}` holds the newest ids of an author (shared/kernel/timeline.py).
+`posts:{user}` holds the newest ids of an author (shared/kernel/timeline.py); `saved:{user}`, `reacted:{user}` and
+`mentioning:{user}` the newest posts that a user saved, reacted to, is mentioned in (shared/kernel/recent.py).
 """
 
 from collections.abc import Iterable
@@ -8,15 +9,21 @@ from typing import Final
 
 import msgspec
 
+from shared.engagement.model import Part
 from shared.feed.model import Entry, shown, withdrawn
 from shared.kernel import cache, db, ids, storage
 from shared.kernel.projection import put
+from shared.kernel.recent import Recent
 from shared.kernel.timeline import Timeline
 from shared.media.model import Media, kind_of
 from shared.posts import store
-from shared.posts.model import PostCore, PostCounts
+from shared.posts.model import PostCore, PostCounts, entities_in
 
 OF_AUTHOR: Final = Timeline("posts", keep=1000)
+SAVED: Final = Recent("saved", store.ListedRow, keep=200)
+REACTED: Final = Recent("reacted", store.ListedRow, keep=200)
+MENTIONING: Final = Recent("mentioning", store.ListedRow, keep=200)
+_OF_USER: Final[dict[Part, Recent[store.ListedRow]]] = {"save": SAVED, "reaction": REACTED}
 
 
 def key(post_id: int) -> str:
@@ -44,6 +51,11 @@ def core_of(row: store.PostRow) -> PostCore:
         description=row.description,
         mentions=row.mentions,
         hashtags=row.hashtags,
+        entities=[
+            entity
+            for entity in entities_in(row.description)
+            if entity.text in (row.mentions if entity.type == "mention" else row.hashtags)
+        ],
         created_at=row.created_at,
         edited_at=row.edited_at,
         counts=PostCounts(row.reaction_count, row.comment_count, row.repost_count, row.save_count),
@@ -61,6 +73,22 @@ def body(row: store.PostRow) -> bytes:
 def card(row: store.PostRow) -> cache.Command:
     """The command that projects a post's card: all that an engagement changes of it."""
     return put(key(row.id), row.version, body(row))
+
+
+def engaged(row: store.PostRow, part: Part, user_id: int) -> list[cache.Command]:
+    """The commands that project what an engagement of a user's changes of a post, and of the user's lists."""
+    return [card(row), *(_OF_USER[part].changed(user_id) if part in _OF_USER else [])]
+
+
+def mentioned(mentions: Iterable[store.MentionRow]) -> list[cache.Command]:
+    """The commands that project who is mentioned, or is no more, in a post."""
+    return [command for mention in mentions for command in MENTIONING.changed(mention.user_id)]
+
+
+def load_mentions(post_id: int) -> list[store.MentionRow]:
+    """The mentions of Postgres, those taken out too."""
+    with db.connection() as conn:
+        return store.MENTIONS.all(conn, post_id=post_id)
 
 
 def rows(posts: Iterable[store.PostRow]) -> list[cache.Command]:

@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from shared.engagement import reads as engagement
-from shared.engagement.model import NOTHING, Engagement
+from shared.engagement.model import NOTHING, Engaged, Engagement
 from shared.kernel import cache, db, guard, ids, running, single_flight
 from shared.kernel.endpoint import Caller, Encoded, PostId, Username
 from shared.kernel.pages import PageQuery, cursor, join
@@ -230,23 +230,31 @@ def snapshot(post_id: int, reposter: int | None = None) -> Snapshot | None:
 
 def refresh(post_ids: Sequence[int]) -> None:
     """Bring posts in Redis up to date. Raises CacheUnavailable, DatabaseUnavailable."""
-    cache.run_sync(*projection.rows(projection.load(post_ids)))
+    commands = projection.rows(projection.load(post_ids))
+    for post_id in post_ids:
+        commands += projection.mentioned(projection.load_mentions(post_id))
+    cache.run_sync(*commands)
 
 
 def refresh_cards(post_ids: Sequence[int]) -> None:
-    """Bring in Redis up to date what engagements change of posts. Raises as `refresh`."""
+    """Bring the cards of posts in Redis up to date: all that comments change of them. Raises as `refresh`."""
     cache.run_sync(*map(projection.card, projection.load(post_ids)))
 
 
-class Mentions(msgspec.Struct, frozen=True):
-    """Who is mentioned in a post, as of `version`."""
+def refresh_engaged(event: Engaged) -> None:
+    """Bring in Redis up to date what an engagement changes of a post. Raises as `refresh`."""
+    for row in projection.load([event.subject_id]):
+        cache.run_sync(*projection.engaged(row, event.part, event.user_id))
 
-    mentions: list[str]
-    deleted: bool
+
+class Mention(msgspec.Struct, frozen=True):
+    """A mention of a user, or one that was taken out (`act_id` null)."""
+
+    user_id: int
+    act_id: int | None
     version: int
 
 
-def mentions_of(post_id: int) -> Mentions | None:
-    """Who is mentioned in a post, of Postgres, deleted ones too; None if there never was one."""
-    rows = projection.load([post_id])
-    return Mentions(rows[0].mentions, rows[0].deleted_at is not None, rows[0].version) if rows else None
+def mentions_of(post_id: int) -> list[Mention]:
+    """Who is mentioned in a post, or was, of Postgres."""
+    return [Mention(row.user_id, row.mention_id, row.version) for row in projection.load_mentions(post_id)]

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from shared.engagement.model import Engaged, Part, PostReacted, PostReposted, PostSaved, change_sql
+from shared.engagement.model import Engaged, PostReacted, PostReposted, PostSaved, change_sql
 from shared.kernel import db
 from shared.visibility.model import MAY_SEE_SQL
 
@@ -47,6 +47,22 @@ class EngagedRow(PostRow, frozen=True):
     act_id: int
 
 
+class ListedRow(msgspec.Struct, frozen=True, array_like=True):
+    """A post in a list, by the id that orders it."""
+
+    position: int
+    post_id: int
+    author_id: int
+
+
+class MentionRow(msgspec.Struct, frozen=True):
+    """A mention, or one that was taken out (`mention_id` null)."""
+
+    user_id: int
+    mention_id: int | None
+    version: int
+
+
 class IdRow(msgspec.Struct, frozen=True):
     """The id of a post."""
 
@@ -84,11 +100,52 @@ _VISIBLE = f"""SELECT s.id, s.author_id FROM posts s JOIN users u ON u.id = s.au
      AND {MAY_SEE_SQL.format(other="s.author_id")}"""
 
 
-def _change(part: Part, event: type[Engaged], *, undo: bool = False) -> db.Statement[EngagedRow]:
-    sql = change_sql(part, undo=undo, kind="post", event=event, target=_VISIBLE, columns=_COLUMNS)
-    return db.Statement(sql, EngagedRow)
+def _change(event: type[Engaged], *, undo: bool = False) -> db.Statement[EngagedRow]:
+    return db.Statement(change_sql(event, undo=undo, kind="post", target=_VISIBLE, columns=_COLUMNS), EngagedRow)
 
 
-REACT, UNREACT = _change("reaction", PostReacted), _change("reaction", PostReacted, undo=True)
-SAVE, UNSAVE = _change("save", PostSaved), _change("save", PostSaved, undo=True)
-REPOST, UNDO_REPOST = _change("repost", PostReposted), _change("repost", PostReposted, undo=True)
+REACT, UNREACT = _change(PostReacted), _change(PostReacted, undo=True)
+SAVE, UNSAVE = _change(PostSaved), _change(PostSaved, undo=True)
+REPOST, UNDO_REPOST = _change(PostReposted), _change(PostReposted, undo=True)
+
+# For an edit: it is judged by what the post is, and nobody changes it meanwhile.
+LOCK = db.Statement(f"SELECT {_COLUMNS} FROM posts WHERE id = :id AND deleted_at IS NULL FOR NO KEY UPDATE", PostRow)
+EDIT = db.Statement(
+    f"""UPDATE posts SET description = :description, media = CAST(:media AS jsonb), edited_at = :now,
+               mentions = CAST(:mentions AS text[]), hashtags = CAST(:hashtags AS text[]), version = version + 1
+         WHERE id = :id RETURNING {_COLUMNS}""",
+    PostRow,
+)
+# Who is mentioned from now on: those who were already stay as they are, the rest are taken out.
+SET_MENTIONS = db.Statement(
+    """WITH gone AS (
+         UPDATE mentions SET mention_id = NULL, version = version + 1
+          WHERE post_id = :post_id AND mention_id IS NOT NULL AND user_id <> ALL(CAST(:user_ids AS bigint[]))
+       )
+       INSERT INTO mentions AS m (post_id, user_id, mention_id)
+       SELECT :post_id, user_id, :mention_id FROM unnest(CAST(:user_ids AS bigint[])) AS wanted (user_id)
+       ON CONFLICT (post_id, user_id) DO UPDATE SET mention_id = excluded.mention_id, version = m.version + 1
+         WHERE m.mention_id IS NULL"""
+)
+MENTIONS = db.Statement("SELECT user_id, mention_id, version FROM mentions WHERE post_id = :post_id", MentionRow)
+
+
+def _of_acts(act: str) -> db.Statement[ListedRow]:
+    return db.Statement(
+        f"""SELECT e.{act}_id, p.id, p.author_id
+              FROM engagements e JOIN posts p ON p.id = e.subject_id AND p.deleted_at IS NULL
+             WHERE e.user_id = :user_id AND e.kind = 'post' AND e.{act}_id < :before
+             ORDER BY e.{act}_id DESC LIMIT :limit""",
+        ListedRow,
+    )
+
+
+# Lists of a user's, newest act first: an index range each.
+SAVED = _of_acts("save")
+REACTED = _of_acts("reaction")
+MENTIONING = db.Statement(
+    """SELECT m.mention_id, p.id, p.author_id
+         FROM mentions m JOIN posts p ON p.id = m.post_id AND p.deleted_at IS NULL
+        WHERE m.user_id = :user_id AND m.mention_id < :before ORDER BY m.mention_id DESC LIMIT :limit""",
+    ListedRow,
+)

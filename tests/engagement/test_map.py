@@ -71,10 +71,10 @@ def test_a_map_that_old_subjects_made_large_is_begun_anew(
 def test_changes_converge_in_any_order(alice: Person, order: tuple[int, ...]) -> None:
     user_id, subject = id_of(alice), ids.new_id()
     states = [Engagement("🦊"), Engagement("🦊", saved=True), Engagement("👍", saved=True, reposted=True)]
-    changes = [reads.changed(user_id, subject, state, version) for version, state in enumerate(states, 1)]
+    changes = [reads.changed("save", user_id, subject, state, version) for version, state in enumerate(states, 1)]
     taken(user_id, [subject])
     for index in order:
-        cache.run_sync(changes[index])
+        cache.run_sync(*changes[index])
     assert taken(user_id, [subject]) == ({subject: states[-1]}, 0)
 
 
@@ -82,11 +82,11 @@ def test_what_is_undone_stays_undone_when_an_older_fill_comes_late(alice: Person
     post = bob.post_photo("Mine")
     user_id, subject = id_of(alice), ids.decode(post["id"])
     alice.put(f"/v1/posts/{post['id']}/save")
-    late = reads.changed(user_id, subject, Engagement(saved=True), 1)
+    late = reads.changed("save", user_id, subject, Engagement(saved=True), 1)
     alice.delete(f"/v1/posts/{post['id']}/save")
     cache.run_sync(("DEL", projection.key(user_id)))
     assert alice.get(f"/v1/posts/{post['id']}")["viewer"]["saved"] is False
-    cache.run_sync(late)
+    cache.run_sync(*late)
     assert alice.get(f"/v1/posts/{post['id']}")["viewer"]["saved"] is False
 
 

@@ -128,3 +128,32 @@ def test_warm_reads_are_two_round_trips_to_redis(alice: Person, bob: Person, pos
         wait_until(lambda path=path: trips(bob.ask("GET", path), "postgres") == 0)
         answer = bob.ask("GET", path)
         assert (trips(answer, "redis"), trips(answer, "postgres")) == (2, 0)
+
+
+def told(person: Person) -> dict[str, tuple[int, bool]]:
+    """Type of notification → how many acted, whether it is unread."""
+    items = person.get("/v1/notifications")["items"]
+    return {item["type"]: (item["actor_count"], item["unread"]) for item in items}
+
+
+def test_the_author_is_told_once_and_it_is_taken_back(
+    alice: Person, bob: Person, person: Callable[[], Person], post: dict[str, Any]
+) -> None:
+    carol, path = person(), f"/v1/posts/{post['id']}"
+    for someone in (alice, bob, carol):
+        someone.put(f"{path}/reaction", {"emoji": "👍"})
+        someone.put(f"{path}/save")
+    bob.put(f"{path}/repost")
+    wait_until(lambda: told(alice) == {"reaction": (2, True), "repost": (1, True)})
+    noted = {item["type"]: item for item in alice.get("/v1/notifications")["items"]}
+    assert noted["reaction"]["subject"] == {"type": "post", "id": post["id"]}
+    assert [actor["username"] for actor in noted["reaction"]["actors"]] == [carol.username, bob.username]
+
+    alice.put("/v1/notifications/read")
+    bob.put(f"{path}/reaction", {"emoji": "🦊"})
+    bob.delete(f"{path}/save")
+    bob.delete(f"{path}/repost")
+    wait_until(lambda: told(alice) == {"reaction": (2, False)})
+    bob.delete(f"{path}/reaction")
+    carol.delete(f"{path}/reaction")
+    wait_until(lambda: told(alice) == {})
