@@ -17,6 +17,7 @@ from shared.kernel import ids
 from shared.kernel.problems import NotFound
 
 PostId = NewType("PostId", int)
+CommentId = NewType("CommentId", int)
 NotificationId = NewType("NotificationId", int)
 SessionId = NewType("SessionId", int)
 Username = NewType("Username", str)
@@ -24,7 +25,11 @@ Username = NewType("Username", str)
 LimitClass = Literal["read", "write", "sign_in", "mail", "upload"]
 _PATH_PARAMETER: Final = re.compile(r"\{(\w+)\}")
 # The same whether an id can't be one or only names nothing.
-_ABSENT: Final[dict[Any, str]] = {PostId: "post_not_found", SessionId: "session_not_found"}
+_ABSENT: Final[dict[Any, str]] = {
+    PostId: "post_not_found",
+    CommentId: "comment_not_found",
+    SessionId: "session_not_found",
+}
 _USERNAME: Final = re.compile(r"[a-z0-9_.]{3,30}")
 
 

@@ -31,7 +31,7 @@ class GroupKeyRow(msgspec.Struct, frozen=True):
 
 
 class HeardRow(msgspec.Struct, frozen=True):
-    """What acts that were news change in a group: how many more actors there are, and whether one was added."""
+    """What acts that were news change in a group: how many more actors there are, and whether one acted anew."""
 
     id: int
     step: int
@@ -63,16 +63,17 @@ LOCK_GROUPS = db.Statement(
        ON CONFLICT (user_id, type, subject) DO UPDATE SET version = n.version RETURNING id, user_id, type, subject""",
     GroupKeyRow,
 )
-# Only what is newer than what was heard of this actor is taken, and gives a row for its group. `before` sees the actors
-# as they were when the statement began; the groups are locked, so that nobody else changes them. Of one whose account
-# was deleted nothing is heard any more: their acts are erased (shared/accounts/erasure_store.py).
+# Only what is newer than what was heard of this actor is taken, and gives a row for its group if it changes anything:
+# the same act under a newer version is no news, nor is that one who was not in the group still isn't. `before` sees the
+# actors as they were when the statement began; the groups are locked, so that nobody else changes them. Of one whose
+# account was deleted nothing is heard any more: their acts are erased (shared/accounts/erasure_store.py).
 SET_ACTS = db.Statement(
     """WITH act AS MATERIALIZED (
          SELECT * FROM unnest(CAST(:ids AS bigint[]), CAST(:actor_ids AS bigint[]), CAST(:act_ids AS bigint[]),
                               CAST(:versions AS bigint[])) AS a (id, actor_id, act_id, version)
           WHERE EXISTS (SELECT FROM users u WHERE u.id = a.actor_id AND u.state <> 'deleted')
        ), before AS MATERIALIZED (
-         SELECT a.notification_id, a.actor_id FROM act
+         SELECT a.notification_id, a.actor_id, a.act_id FROM act
            JOIN notification_actors a ON a.notification_id = act.id AND a.actor_id = act.actor_id
           WHERE a.act_id IS NOT NULL
        ), heard AS (
@@ -81,14 +82,18 @@ SET_ACTS = db.Statement(
          ON CONFLICT (notification_id, actor_id)
          DO UPDATE SET act_id = excluded.act_id, act_version = excluded.act_version
            WHERE a.act_version < excluded.act_version
+             AND (excluded.act_id IS NULL OR a.act_id IS DISTINCT FROM excluded.act_id)
          RETURNING notification_id, actor_id, act_id
        )
-       SELECT notification_id, count(heard.act_id) - count(before.actor_id), bool_or(heard.act_id IS NOT NULL)
-         FROM heard LEFT JOIN before USING (notification_id, actor_id) GROUP BY notification_id""",
+       SELECT notification_id, count(heard.act_id) - count(before.actor_id),
+              coalesce(bool_or(heard.act_id > coalesce(before.act_id, 0)), false)
+         FROM heard LEFT JOIN before USING (notification_id, actor_id)
+        WHERE heard.act_id IS NOT NULL OR before.actor_id IS NOT NULL GROUP BY notification_id""",
     HeardRow,
 )
 # Counted by steps, so that a group of a million costs no more than one of three. A new act makes the group unread; one
-# undone leaves that as it was. Gives a row unless there was nothing in it and still is: of that nobody is told.
+# undone leaves that as it was, also where an older one shows again. Gives a row unless there was nothing in it and still
+# is: of that nobody is told.
 COUNT_ACTS = db.Statement(
     """UPDATE notifications n SET version = n.version + 1, actor_count = n.actor_count + h.step,
               unread = n.unread OR h.added,

@@ -15,6 +15,9 @@ from shared.profiles.model import Profile, ProfileViewer, UserCard
 from shared.visibility import reads as visibility
 from shared.visibility.model import Relation, may_see
 
+# A user as statements of other features give them.
+UserRow = store.UserRow
+
 
 class Card(msgspec.Struct, frozen=True):
     """A user's short card, encoded as JSON."""
@@ -42,11 +45,22 @@ def load_cards_sync(user_ids: Iterable[int]) -> dict[int, Card]:
     return fresh(user_ids)[1]
 
 
+def card(user_id: int, username: str, name: str, picture: dict[str, Any] | None) -> Card:
+    """The card of a user who is there, of what another feature's statement read with its own."""
+    return Card(user_id, projection.encoded(username, name, picture))
+
+
 def fresh(user_ids: Iterable[int]) -> tuple[list[cache.Command], dict[int, Card]]:
     """The commands that project users as they are in Postgres now, and their cards: for those who changed them."""
     found = projection.load(user_ids)
     encoded = {row.id: projection.encoded_card(row) for row in found}
     return projection.rows(found), {user_id: Card(user_id, body) for user_id, body in encoded.items() if body}
+
+
+def card_of(row: UserRow) -> Card | None:
+    """The card of a user as just read; None if they are gone."""
+    body = projection.encoded_card(row)
+    return Card(row.id, body) if body else None
 
 
 def reachable(viewer_id: int, usernames: list[str]) -> dict[str, int]:
