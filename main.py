@@ -13,7 +13,7 @@ ENDPOINT_TARGETS = {
     "functions.media": "authorize_uploads",
     "functions.posts": "create_post get_post delete_post list_user_posts",
     "functions.feed": "get_feed",
-    "functions.notifications": "list_notifications mark_all_read",
+    "functions.notifications": "list_notifications mark_notification_read mark_all_read edit_notification_settings",
     "functions.live": "create_live_ticket",
 }
 EVENT_TARGETS = {

@@ -18,12 +18,17 @@ from shared.kernel.problems import NotFound
 
 PostId = NewType("PostId", int)
 NotificationId = NewType("NotificationId", int)
+ReportId = NewType("ReportId", int)
 Username = NewType("Username", str)
 
 LimitClass = Literal["read", "write", "sign_in", "mail", "upload"]
 _PATH_PARAMETER: Final = re.compile(r"\{(\w+)\}")
 # The same whether an id can't be one or only names nothing.
-_ABSENT: Final[dict[Any, str]] = {PostId: "post_not_found"}
+_ABSENT: Final[dict[Any, str]] = {
+    PostId: "post_not_found",
+    NotificationId: "notification_not_found",
+    ReportId: "report_not_found",
+}
 _USERNAME: Final = re.compile(r"[a-z0-9_.]{3,30}")
 
 
