@@ -8,7 +8,9 @@ from importlib import import_module
 from typing import Any
 
 ENDPOINT_TARGETS = {
-    "functions.accounts": "request_signup verify_signup complete_signup login refresh_session logout",
+    "functions.accounts": "request_signup verify_signup complete_signup login refresh_session logout"
+    " list_sessions end_session end_other_sessions"
+    " request_password_reset verify_password_reset complete_password_reset change_password",
     "functions.profiles": "get_me get_profile follow unfollow",
     "functions.media": "authorize_uploads",
     "functions.posts": "create_post get_post delete_post list_user_posts",
@@ -22,7 +24,7 @@ EVENT_TARGETS = {
     "functions.background.notifications": "notify_of_follow notify_of_post",
     "functions.background.live": "push_notification",
     "functions.background.graph": "project_to_graph",
-    "functions.background.mail": "send_signup_mail",
+    "functions.background.mail": "send_signup_mail send_reset_mail send_password_changed",
     "functions.background.media": "sweep_uploads delete_media",
     "functions.background.sessions": "stop_session",
     "functions.background.upkeep": "sweep_expired",

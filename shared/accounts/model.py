@@ -18,10 +18,10 @@ from shared.profiles.model import ProfileCounts, UserCard
 
 MIN_AGE_YEARS: Final = 13
 PASSWORD_LENGTH: Final = (8, 256)
-SIGNUP_MS: Final = 15 * 60 * 1000
+PROOF_MS: Final = 15 * 60 * 1000
 WRONG_CODES: Final = 5
 # To one address within the life of a code; the answers to more requests are the same, and nothing is mailed.
-SIGNUP_MAILS: Final = 5
+PROOF_MAILS: Final = 5
 REFRESH_MS: Final = 60 * 24 * 3600 * 1000
 
 # Control characters, line ends, and those that turn the direction of what stands around them (Trojan Source).
@@ -68,22 +68,27 @@ def username_faults(username: str) -> list[FieldError]:
     return []
 
 
-def password_faults(password: str) -> list[FieldError]:
+def password_faults(password: str, field: str = "password") -> list[FieldError]:
     """What is wrong with a password."""
     password = normalise_password(password)
     least, most = PASSWORD_LENGTH
     if not least <= len(password) <= most:
-        return [FieldError("password", "wrong_length", f"{least} to {most} characters.")]
+        return [FieldError(field, "wrong_length", f"{least} to {most} characters.")]
     folded = _folded(password)
     if folded in _words("common_passwords.txt") or len(set(folded)) == 1:
-        return [FieldError("password", "too_common", "This is one of the commonest passwords.")]
+        return [FieldError(field, "too_common", "This is one of the commonest passwords.")]
     return []
 
 
-def obvious_faults(password: str, *known: str) -> list[FieldError]:
+def new_password_faults(password: str) -> list[FieldError]:
+    """What is wrong with a password that is to take another's place."""
+    return password_faults(password, "new_password")
+
+
+def obvious_faults(password: str, *known: str, field: str = "password") -> list[FieldError]:
     """What is wrong with a password beside what anyone would try first: the username, the address."""
     if _folded(password) in {part.casefold() for word in known for part in (word, word.partition("@")[0])}:
-        return [FieldError("password", "too_obvious", "The password can't be the username or the address.")]
+        return [FieldError(field, "too_obvious", "The password can't be the username or the address.")]
     return []
 
 
@@ -121,6 +126,9 @@ def birthday_faults(birthday: date | None) -> list[FieldError]:
 
 
 Secret = Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
+SixDigits = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{6}$")]
+# As typed: decomposed, a character may be four.
+GivenPassword = Annotated[str, msgspec.Meta(min_length=1, max_length=PASSWORD_LENGTH[1] * 4)]
 
 
 class SignupRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -142,7 +150,7 @@ class SignupCode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The six digits from the mail."""
 
     signup_token: Secret
-    code: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{6}$")]
+    code: SixDigits
 
 
 class SignupVerified(msgspec.Struct, frozen=True):
@@ -174,7 +182,59 @@ class Credentials(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An e-mail address or username, and its password."""
 
     login: Annotated[str, msgspec.Meta(min_length=1, max_length=254)]
-    password: Annotated[str, msgspec.Meta(min_length=1, max_length=PASSWORD_LENGTH[1] * 4)]
+    password: GivenPassword
+
+
+class ResetRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The address of the account whose password is to be reset."""
+
+    RULES: ClassVar[Rules] = {"email": email_faults}
+
+    email: Annotated[str, msgspec.Meta(max_length=254)]
+
+
+class ResetStarted(msgspec.Struct, frozen=True):
+    """A password reset under way: a code was mailed, good until `expires_at`."""
+
+    reset_token: str
+    expires_at: int
+
+
+class ResetCode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The six digits from the mail."""
+
+    reset_token: Secret
+    code: SixDigits
+
+
+class ResetVerified(msgspec.Struct, frozen=True):
+    """The token for the last step; the one before is used up."""
+
+    reset_token: str
+
+
+class ResetPassword(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The password to sign in with from now on."""
+
+    RULES: ClassVar[Rules] = {"new_password": new_password_faults}
+
+    reset_token: Secret
+    new_password: str
+
+
+class ChangedPassword(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The password as it is, and as it is to be."""
+
+    RULES: ClassVar[Rules] = {"new_password": new_password_faults}
+
+    current_password: GivenPassword
+    new_password: str
+
+
+class Confirmation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The password, asked for again before what can't be undone."""
+
+    password: GivenPassword
 
 
 class RefreshRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -204,6 +264,16 @@ class Refreshed(msgspec.Struct, frozen=True):
     """The session with its new tokens."""
 
     session: Session
+
+
+class Device(msgspec.Struct, frozen=True):
+    """A session as its owner sees it. `last_used_at` is when it last got tokens; `current` is the one that asks."""
+
+    id: str
+    created_at: int
+    last_used_at: int
+    user_agent: str
+    current: bool
 
 
 class LiveTicket(msgspec.Struct, frozen=True):
@@ -247,3 +317,18 @@ class SessionEnded(Event, frozen=True):
 
     user_id: int
     session_id: int
+
+
+class PasswordResetRequested(Event, frozen=True):
+    """Someone wants to reset the password of the account of `email`. `open` is false where there is none."""
+
+    reset_id: int
+    email: str
+    open: bool
+
+
+class PasswordChanged(Event, frozen=True):
+    """A user's password was changed, with the old one or by a reset. `change_id` is new each time."""
+
+    change_id: int
+    user_id: int

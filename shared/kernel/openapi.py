@@ -180,7 +180,8 @@ def _success_headers(one: Endpoint) -> dict[str, Any]:
         names.append("ETag")
     if one.method == "POST":
         names.append("Idempotent-Replayed")
-    if typing.get_type_hints(one.function).get("return") is WithCookie:
+    answer = typing.get_type_hints(one.function).get("return")
+    if WithCookie in (answer, *typing.get_args(answer)):
         names.append("Set-Cookie")
     return _refer_to_headers(*names)
 

@@ -13,12 +13,12 @@ _SIGNUPS = db.Statement("SELECT id FROM signups WHERE email = :email ORDER BY id
 
 def test_an_address_is_mailed_a_few_times_and_no_more(stack: Stack, visitor: Visitor) -> None:
     email = f"flooded{time.time_ns()}@example.com"
-    for _ in range(model.SIGNUP_MAILS + 2):
+    for _ in range(model.PROOF_MAILS + 2):
         assert visitor.ask("POST", "/v1/signup", {"email": email}).status_code == 202
     box = Mailbox(stack.console, email)
-    wait_until(lambda: len(box.mails()) == model.SIGNUP_MAILS)
+    wait_until(lambda: len(box.mails()) == model.PROOF_MAILS)
     with db.connection() as conn:
         signups = _SIGNUPS.all(conn, email=email)
     for signup in signups:
         mail.send_signup_mail(model.SignupRequested(signup.id, email, True))
-    assert len(box.mails()) == model.SIGNUP_MAILS
+    assert len(box.mails()) == model.PROOF_MAILS
