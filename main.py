@@ -17,6 +17,7 @@ ENDPOINT_TARGETS = {
     "functions.feed": "get_feed",
     "functions.notifications": "list_notifications mark_notification_read mark_all_read edit_notification_settings",
     "functions.live": "create_live_ticket",
+    "functions.moderation": "report list_reports resolve_report",
 }
 EVENT_TARGETS = {
     "functions.background.projections": "project_users project_relationships project_posts project_notifications",

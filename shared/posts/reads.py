@@ -184,3 +184,9 @@ def mentions_of(post_id: int) -> Mentions | None:
     """Who is mentioned in a post, of Postgres, deleted ones too; None if there never was one."""
     rows = projection.load([post_id])
     return Mentions(rows[0].mentions, rows[0].deleted_at is not None, rows[0].version) if rows else None
+
+
+def author_of(post_id: int) -> int | None:
+    """Whose post it is, of Postgres; None if it is gone."""
+    rows = projection.load([post_id])
+    return rows[0].author_id if rows and rows[0].deleted_at is None else None
