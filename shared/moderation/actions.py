@@ -5,7 +5,6 @@ from typing import Final
 
 import msgspec
 
-from shared.accounts import sessions
 from shared.kernel import cache, clock, db, events, ids
 from shared.kernel.endpoint import Caller, ReportId
 from shared.kernel.problems import Conflict, Invalid, NotFound
@@ -121,6 +120,9 @@ def _act(conn: db.Connection, row: store.ReportRow, action: ResolvingAction) -> 
 
 
 def _suspend(conn: db.Connection, user_id: int) -> list[cache.Command]:
+    # Here, since it brings what hashes passwords, which to list reports takes none of.
+    from shared.accounts import sessions
+
     # The account first: who signs in meanwhile waits for it, or has a session by the time they are ended.
     if store.SUSPEND.maybe(conn, id=user_id) is None:
         return []
