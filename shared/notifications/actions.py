@@ -75,16 +75,16 @@ def _apply(acts: Sequence[Act]) -> list[int]:
         )
         by_key = {(group.user_id, group.type, group.subject): group for group in groups}
         newest = {
-            (group.id, act.actor_id): act
+            (by_key[act.user_id, act.type, act.subject], act.actor_id): act
             for act in sorted(acts, key=lambda act: act.version)
-            if not (group := by_key[act.user_id, act.type, act.subject]).unwanted or act.act_id is None
         }
         heard = store.SET_ACTS.all(
             conn,
-            ids=[group_id for group_id, _ in newest],
+            ids=[group.id for group, _ in newest],
             actor_ids=[actor_id for _, actor_id in newest],
             act_ids=[act.act_id for act in newest.values()],
             versions=[act.version for act in newest.values()],
+            unwanted=[group.unwanted for group, _ in newest],
         )
         if not heard:
             return []  # it was all heard before, or something newer was

@@ -32,7 +32,7 @@ class GroupKeyRow(msgspec.Struct, frozen=True):
 
 
 class HeardRow(msgspec.Struct, frozen=True):
-    """What acts that were news change in a group: how many more actors there are, and whether one was added."""
+    """What acts that were news change in a group: how many more actors there are, and whether one acted anew."""
 
     id: int
     step: int
@@ -72,29 +72,35 @@ LOCK_GROUPS = db.Statement(
     GroupKeyRow,
 )
 # Only what is newer than what was heard of this actor is taken, and gives a row for its group. `before` sees the actors
-# as they were when the statement began; the groups are locked, so that nobody else changes them.
+# as they were when the statement began; the groups are locked, so that nobody else changes them. Of what is unwanted
+# only what takes back is taken: an act undone, or the one before it in its place.
 SET_ACTS = db.Statement(
     """WITH act AS MATERIALIZED (
          SELECT * FROM unnest(CAST(:ids AS bigint[]), CAST(:actor_ids AS bigint[]), CAST(:act_ids AS bigint[]),
-                              CAST(:versions AS bigint[])) AS a (id, actor_id, act_id, version)
+                              CAST(:versions AS bigint[]), CAST(:unwanted AS boolean[]))
+                       AS a (id, actor_id, act_id, version, unwanted)
        ), before AS MATERIALIZED (
-         SELECT a.notification_id, a.actor_id FROM act
+         SELECT a.notification_id, a.actor_id, a.act_id FROM act
            JOIN notification_actors a ON a.notification_id = act.id AND a.actor_id = act.actor_id
           WHERE a.act_id IS NOT NULL
        ), heard AS (
          INSERT INTO notification_actors AS a (notification_id, actor_id, act_id, act_version)
-         SELECT id, actor_id, act_id, version FROM act
+         SELECT act.id, act.actor_id, act.act_id, act.version
+           FROM act LEFT JOIN before b ON b.notification_id = act.id AND b.actor_id = act.actor_id
+          WHERE NOT act.unwanted OR act.act_id IS NULL OR act.act_id <= b.act_id
          ON CONFLICT (notification_id, actor_id)
          DO UPDATE SET act_id = excluded.act_id, act_version = excluded.act_version
            WHERE a.act_version < excluded.act_version
          RETURNING notification_id, actor_id, act_id
        )
-       SELECT notification_id, count(heard.act_id) - count(before.actor_id), bool_or(heard.act_id IS NOT NULL)
+       SELECT notification_id, count(heard.act_id) - count(before.actor_id),
+              coalesce(bool_or(heard.act_id > coalesce(before.act_id, 0)), false)
          FROM heard LEFT JOIN before USING (notification_id, actor_id) GROUP BY notification_id""",
     HeardRow,
 )
 # Counted by steps, so that a group of a million costs no more than one of three. A new act makes the group unread; one
-# undone leaves that as it was. Gives the owner unless there was nothing in it and still is: of that nobody is told.
+# undone, or told again, leaves that as it was. Gives the owner unless there was nothing in it and still is: of that
+# nobody is told.
 #
 # The event that tells it live is due `:apart` after it was last told. While one is on its way, that one tells this
 # change too, and there is no other: unless it has been overdue since `:lost`, and may never come.

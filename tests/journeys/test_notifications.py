@@ -108,6 +108,22 @@ def test_what_was_told_before_stays_and_is_taken_back(owner: Person, bob: Person
         assert listed(owner) == []
 
 
+def test_an_earlier_act_in_place_of_one_undone_is_taken_while_its_type_is_off(alice: Person, bob: Person) -> None:
+    owner, actor = id_of(alice), id_of(bob)
+    subject = f"post:{ids.encode(ids.new_id())}"
+    first, second = (made << ids.RANDOM_BITS for made in (1_000, 2_000))
+
+    def comments(act_id: int, version: int) -> int:
+        actions.apply([Act(owner, "comment", subject, actor, act_id, version)])
+        (group,) = listed(alice)
+        return group["at"]
+
+    assert comments(second, 1) == ids.made_at(second)
+    edit(alice, comment=False)
+    assert comments(first, 2) == ids.made_at(first)
+    assert comments(second, 3) == ids.made_at(first)
+
+
 @pytest.mark.parametrize("kind", get_args(NotificationType))
 def test_each_type_has_its_switch(alice: Person, bob: Person, kind: NotificationType) -> None:
     edit(alice, **{kind: False})
