@@ -13,7 +13,9 @@ ENDPOINT_TARGETS = {
     " request_password_reset verify_password_reset complete_password_reset change_password",
     "functions.profiles": "get_me get_profile follow unfollow",
     "functions.media": "authorize_uploads",
-    "functions.posts": "create_post get_post delete_post list_user_posts",
+    "functions.posts": "create_post get_post delete_post list_user_posts react_to_post unreact_to_post"
+    " save_post unsave_post repost undo_repost edit_post list_post_reactions list_reposts list_saved_posts"
+    " list_reacted_posts list_mentioned_posts",
     "functions.feed": "get_feed",
     "functions.notifications": "list_notifications mark_notification_read mark_all_read edit_notification_settings",
     "functions.live": "create_live_ticket",
@@ -24,6 +26,7 @@ EVENT_TARGETS = {
     "functions.background.feeds": "fan_out_post fan_out_chunk drop_feed",
     "functions.background.notifications": "notify_of_follow notify_of_post",
     "functions.background.live": "push_notification",
+    "functions.background.engagement": "project_engagement notify_of_engagement fan_out_repost",
     "functions.background.graph": "project_to_graph",
     "functions.background.mail": "send_signup_mail send_reset_mail send_password_changed",
     "functions.background.media": "sweep_uploads delete_media",

@@ -2,7 +2,7 @@
 
 from shared.kernel.events import on
 from shared.notifications import actions
-from shared.posts.model import PostCreated, PostDeleted
+from shared.posts.model import PostCreated, PostDeleted, PostEdited
 from shared.profiles.model import FollowChanged
 
 
@@ -12,7 +12,7 @@ def notify_of_follow(event: FollowChanged) -> None:
     actions.of_follow(event)
 
 
-@on(PostCreated, PostDeleted)
-def notify_of_post(event: PostCreated | PostDeleted) -> None:
+@on(PostCreated, PostEdited, PostDeleted)
+def notify_of_post(event: PostCreated | PostEdited | PostDeleted) -> None:
     """Tell those mentioned in a post, or take it back."""
     actions.of_post(event)

@@ -4,7 +4,7 @@ from shared.kernel.events import on
 from shared.notifications import actions as notifications
 from shared.notifications.model import NotificationsRead
 from shared.posts import reads as posts
-from shared.posts.model import PostCreated, PostDeleted
+from shared.posts.model import PostCreated, PostDeleted, PostEdited
 from shared.profiles import reads as profiles
 from shared.profiles.model import FollowChanged, UserChanged
 
@@ -22,8 +22,8 @@ def project_relationships(event: FollowChanged) -> None:
     profiles.refresh([event.follower_id, event.followee_id])
 
 
-@on(PostCreated, PostDeleted)
-def project_posts(event: PostCreated | PostDeleted) -> None:
+@on(PostCreated, PostEdited, PostDeleted)
+def project_posts(event: PostCreated | PostEdited | PostDeleted) -> None:
     """Bring a post up to date, and its author's count."""
     posts.refresh([event.post_id])
     profiles.refresh([event.author_id])

@@ -17,13 +17,15 @@ from shared.kernel.projection import VERSION_DIGITS
 TTL_SECONDS: Final = 7 * 24 * 3600
 _BUILDING_SECONDS: Final = 60
 _COMPLETE: Final = "~"
-# How long a drop is remembered: longer than its event is tried again for.
+# How long a drop, or what was taken back, is remembered: longer than its event is tried again for.
 _DROP_SECONDS: Final = 24 * 3600
 
-# KEYS: timelines and their building marks, in turn. ARGV: ttl, how many to keep, members. Only what is complete or
-# being built takes additions: a timeline that nobody reads costs nothing.
+# KEYS: timelines and their building marks, in turn; then perhaps a mark that these entries were taken back for good.
+# ARGV: ttl, how many to keep, members. Only what is complete or being built takes additions: a timeline that nobody
+# reads costs nothing.
 _ADD: Final = cache.Script("""
-for k = 1, #KEYS, 2 do
+if #KEYS % 2 == 1 and redis.call('EXISTS', KEYS[#KEYS]) == 1 then return end
+for k = 1, #KEYS - 1, 2 do
   if redis.call('ZSCORE', KEYS[k], '~') or redis.call('EXISTS', KEYS[k + 1]) == 1 then
     for i = 3, #ARGV do redis.call('ZADD', KEYS[k], 0, ARGV[i]) end
     redis.call('ZREMRANGEBYRANK', KEYS[k], 0, -(ARGV[2] + 2))
@@ -86,6 +88,9 @@ class Timeline:
         """The owner's set."""
         return f"{self.name}:{ids.encode(owner)}"
 
+    def _taken_back(self, act: int) -> str:
+        return f"{self.name}:undone:{ids.encode(act)}"
+
     def _building(self, owner: int) -> str:
         return f"{self.name}:building:{ids.encode(owner)}"
 
@@ -106,9 +111,14 @@ class Timeline:
         """The command that adds entries, if the timeline is there."""
         return self.add_to_all([owner], members)
 
-    def add_to_all(self, owners: list[int], members: list[str]) -> cache.Command:
-        """The command that adds the same entries to the timelines of many."""
-        return _ADD.command(self._keys(owners), [TTL_SECONDS, self.keep, *members])
+    def add_to_all(self, owners: list[int], members: list[str], *, act: int | None = None) -> cache.Command:
+        """The command that adds the same entries to the timelines of many; not if their `act` was taken back."""
+        marks = [] if act is None else [self._taken_back(act)]
+        return _ADD.command([*self._keys(owners), *marks], [TTL_SECONDS, self.keep, *members])
+
+    def take_back(self, owners: list[int], members: list[str], act: int) -> list[cache.Command]:
+        """The commands that take the entries of an act out, for good: who adds them late adds nothing."""
+        return [("SET", self._taken_back(act), "1", "EX", _DROP_SECONDS), self.remove_from_all(owners, members)]
 
     def remove(self, owner: int, members: list[str]) -> cache.Command:
         """The command that takes entries out."""

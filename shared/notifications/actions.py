@@ -5,6 +5,8 @@ from typing import Final
 
 import msgspec
 
+from shared.engagement import reads as engagement
+from shared.engagement.model import PostReacted, PostReposted
 from shared.kernel import cache, clock, db, events, ids, log
 from shared.kernel.endpoint import Caller, Encoded, NotificationId
 from shared.kernel.problems import NotFound
@@ -18,7 +20,7 @@ from shared.notifications.model import (
     NotificationsRead,
 )
 from shared.posts import reads as posts
-from shared.posts.model import PostCreated, PostDeleted
+from shared.posts.model import PostCreated, PostDeleted, PostEdited
 from shared.profiles import reads as profiles
 from shared.profiles.model import FollowChanged
 from shared.visibility import reads as visibility
@@ -37,15 +39,20 @@ def of_follow(event: FollowChanged) -> None:
         apply([Act(event.followee_id, "follow", f"user:{username}", event.follower_id, event.follow_id, event.version)])
 
 
-def of_post(event: PostCreated | PostDeleted) -> None:
-    """Tell those mentioned in a post, or take it back: whichever the post is by now."""
-    state = posts.mentions_of(event.post_id)
-    if state is None:
-        return
-    subject = f"post:{ids.encode(event.post_id)}"
-    act_id = None if state.deleted else event.post_id
-    mentioned = profiles.named(state.mentions) if state.deleted else profiles.reachable(event.author_id, state.mentions)
-    apply([Act(user_id, "mention", subject, event.author_id, act_id, state.version) for user_id in mentioned.values()])
+def of_post(event: PostCreated | PostEdited | PostDeleted) -> None:
+    """Tell those mentioned in a post, or take it back: whichever it is by now."""
+    subject, author = f"post:{ids.encode(event.post_id)}", event.author_id
+    mentions = posts.mentions_of(event.post_id)
+    apply([Act(one.user_id, "mention", subject, author, one.act_id, one.version) for one in mentions])
+
+
+def of_engagement(event: PostReacted | PostReposted) -> None:
+    """Tell the author of a post that somebody reacted to it or reposted it, or take it back: whichever it is by now."""
+    act = engagement.act_of(event)
+    if act is not None:
+        kind = "reaction" if isinstance(event, PostReacted) else "repost"
+        subject = f"post:{ids.encode(event.subject_id)}"
+        apply([Act(event.author_id, kind, subject, event.user_id, act.act_id, act.version)])
 
 
 def apply(acts: Sequence[Act]) -> None:

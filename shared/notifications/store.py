@@ -71,9 +71,10 @@ LOCK_GROUPS = db.Statement(
                           WHERE s.user_id = n.user_id AND n.type = ANY(s.unwanted))""",
     GroupKeyRow,
 )
-# Only what is newer than what was heard of this actor is taken, and gives a row for its group. `before` sees the actors
-# as they were when the statement began; the groups are locked, so that nobody else changes them. Of what is unwanted
-# only what takes back is taken: an act undone, or the one before it in its place.
+# Only what is newer than what was heard of this actor is taken, and gives a row for its group if it changes anything:
+# the same act under a newer version is no news, nor is that one who was not in the group still isn't. `before` sees the
+# actors as they were when the statement began; the groups are locked, so that nobody else changes them. Of what is
+# unwanted only what takes back is taken: an act undone, or the one before it in its place.
 SET_ACTS = db.Statement(
     """WITH act AS MATERIALIZED (
          SELECT * FROM unnest(CAST(:ids AS bigint[]), CAST(:actor_ids AS bigint[]), CAST(:act_ids AS bigint[]),
@@ -95,7 +96,8 @@ SET_ACTS = db.Statement(
        )
        SELECT notification_id, count(heard.act_id) - count(before.actor_id),
               coalesce(bool_or(heard.act_id > coalesce(before.act_id, 0)), false)
-         FROM heard LEFT JOIN before USING (notification_id, actor_id) GROUP BY notification_id""",
+         FROM heard LEFT JOIN before USING (notification_id, actor_id)
+        WHERE heard.act_id IS DISTINCT FROM before.act_id GROUP BY notification_id""",
     HeardRow,
 )
 # Counted by steps, so that a group of a million costs no more than one of three. A new act makes the group unread; one

@@ -38,17 +38,17 @@ def username_key(username: str) -> str:
     return f"username:{username}"
 
 
-def card_of(row: store.UserRow, picture_url: Any) -> UserCard:
-    """The short card of a row; `picture_url` makes an object's URL."""
-    picture = Picture(**{size: picture_url(name) for size, name in row.picture.items()}) if row.picture else None
-    return UserCard(row.username, row.name, picture)
+def encoded(username: str, name: str, picture: dict[str, Any] | None) -> bytes:
+    """A short card as JSON; `picture` has an object's name a size."""
+    from shared.kernel import storage
+
+    shown = Picture(**{size: storage.public_url(each) for size, each in picture.items()}) if picture else None
+    return msgspec.json.encode(UserCard(username, name, shown))
 
 
 def encoded_card(row: store.UserRow) -> bytes:
     """The short card as JSON; empty for a user who is gone."""
-    from shared.kernel import storage
-
-    return msgspec.json.encode(card_of(row, storage.public_url)) if row.state == "active" else b""
+    return encoded(row.username, row.name, row.picture) if row.state == "active" else b""
 
 
 def rest_of(row: store.UserRow) -> Rest:

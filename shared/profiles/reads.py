@@ -42,6 +42,11 @@ def load_cards_sync(user_ids: Iterable[int]) -> dict[int, Card]:
     return fresh(user_ids)[1]
 
 
+def card(user_id: int, username: str, name: str, picture: dict[str, Any] | None) -> Card:
+    """The card of a user who is there, of what another feature's statement read with its own."""
+    return Card(user_id, projection.encoded(username, name, picture))
+
+
 def fresh(user_ids: Iterable[int]) -> tuple[list[cache.Command], dict[int, Card]]:
     """The commands that project users as they are in Postgres now, and their cards: for those who changed them."""
     found = projection.load(user_ids)

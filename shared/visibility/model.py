@@ -36,6 +36,12 @@ MAY_NOT_NOTIFY_SQL: Final = """SELECT other_id FROM relationships
        UNION ALL SELECT user_id FROM relationships WHERE other_id = :user_id AND blocked_at IS NOT NULL"""
 
 
+# `may_see` for SQL: `other` is what holds the other's id. Two look-ups.
+MAY_SEE_SQL: Final = """NOT EXISTS (
+    SELECT FROM relationships b WHERE b.blocked_at IS NOT NULL
+       AND ((b.user_id = {other} AND b.other_id = :user_id) OR (b.user_id = :user_id AND b.other_id = {other})))"""
+
+
 def shows_in_feed(relation: Relation, *, own: bool) -> bool:
     """Whether the other's posts belong in the viewer's feed."""
     return own or (relation.following and may_notify(relation))
