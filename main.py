@@ -25,8 +25,9 @@ ENDPOINT_TARGETS = {
     " get_comment edit_comment delete_comment react_to_comment unreact_to_comment list_comment_reactions"
     " list_commented_posts",
     "functions.feed": "get_feed",
-    "functions.notifications": "list_notifications mark_all_read",
+    "functions.notifications": "list_notifications mark_notification_read mark_all_read edit_notification_settings",
     "functions.live": "create_live_ticket",
+    "functions.moderation": "report list_reports resolve_report",
 }
 EVENT_TARGETS = {
     "functions.background.projections": "project_users project_relationships project_posts project_notifications",

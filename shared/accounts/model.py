@@ -13,6 +13,7 @@ from shared.kernel import clock
 from shared.kernel.codec import Rules
 from shared.kernel.events import Event
 from shared.kernel.problems import FieldError
+from shared.notifications.model import NotificationSettings
 from shared.profiles.model import ProfileCounts, UserCard
 
 MIN_AGE_YEARS: Final = 13
@@ -326,7 +327,7 @@ class Me(msgspec.Struct, frozen=True):
     created_at: int
     counts: ProfileCounts
     unread: Unread
-    settings: dict[str, bool]
+    settings: NotificationSettings
 
 
 class ProfileEdit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -164,7 +164,7 @@ def _problems_of(one: Endpoint) -> list[int]:
     if one.body is not None:
         statuses |= {400, 413, 415}
     if one.auth != "public":
-        statuses |= {401} if one.method == "GET" else {401, 403}
+        statuses |= {401, 403} if one.forbids else {401}
     if one.path_parameters:
         statuses.add(404)
     if one.method == "POST":

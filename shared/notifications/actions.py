@@ -1,22 +1,37 @@
 """Telling users of acts, taking it back, marking as read."""
 
 from collections.abc import Sequence
+from typing import Final
+
+import msgspec
 
 from shared.comments import reads as comments
 from shared.comments.model import CommentCreated, CommentDeleted, CommentEdited, CommentReacted
 from shared.engagement import reads as engagement
 from shared.engagement.model import PostReacted, PostReposted
-from shared.kernel import cache, db, events, ids
-from shared.kernel.endpoint import Caller
+from shared.kernel import cache, clock, db, events, ids, log
+from shared.kernel.endpoint import Caller, Encoded, NotificationId
+from shared.kernel.problems import NotFound
 from shared.live import publish
 from shared.notifications import projection, reads, store
-from shared.notifications.model import Act, NotificationChanged, NotificationsRead
+from shared.notifications.model import (
+    Act,
+    NotificationChanged,
+    NotificationSettings,
+    NotificationSettingsEdit,
+    NotificationsRead,
+)
 from shared.posts import reads as posts
 from shared.posts.model import PostCreated, PostDeleted, PostEdited
 from shared.profiles import reads as profiles
 from shared.profiles.model import FollowChanged
 from shared.visibility import reads as visibility
 from shared.visibility.model import may_notify
+
+# A notification that grows by a thousand acts a second is told live once in so long.
+TOLD_APART_MS: Final = 1000
+# What has not been told so long after it was due is given to another event with the next change.
+_LOST_MS: Final = 60_000
 
 
 def of_follow(event: FollowChanged) -> None:
@@ -81,7 +96,8 @@ def _mentions_in(comment_id: int, told: comments.Told, before: list[str]) -> lis
 def apply(acts: Sequence[Act]) -> None:
     """Bring acts into their notifications: in any order, any number of times, it ends the same.
 
-    Nobody is told of themselves, nor across a block or of someone muted; taking back is done for all.
+    Nobody is told of themselves, nor across a block, of someone muted, or of a type they want none of; taking back is
+    done for all.
     """
     others = [act for act in acts if act.user_id != act.actor_id]
     relations = visibility.among([(act.user_id, act.actor_id) for act in others if act.act_id is not None])
@@ -102,39 +118,48 @@ def _apply(acts: Sequence[Act]) -> list[int]:
             kinds=[kind for _, kind, _ in keys],
             subjects=[subject for _, _, subject in keys],
         )
-        id_of = {(group.user_id, group.type, group.subject): group.id for group in groups}
+        by_key = {(group.user_id, group.type, group.subject): group for group in groups}
         newest = {
-            (id_of[act.user_id, act.type, act.subject], act.actor_id): act
+            (by_key[act.user_id, act.type, act.subject], act.actor_id): act
             for act in sorted(acts, key=lambda act: act.version)
         }
         heard = store.SET_ACTS.all(
             conn,
-            ids=[group_id for group_id, _ in newest],
+            ids=[group.id for group, _ in newest],
             actor_ids=[actor_id for _, actor_id in newest],
             act_ids=[act.act_id for act in newest.values()],
             versions=[act.version for act in newest.values()],
+            unwanted=[group.unwanted for group, _ in newest],
         )
         if not heard:
             return []  # it was all heard before, or something newer was
+        now = clock.now_ms()
         changed = store.COUNT_ACTS.all(
             conn,
             ids=[group.id for group in heard],
             steps=[group.step for group in heard],
             added=[group.added for group in heard],
+            now=now,
+            apart=TOLD_APART_MS,
+            lost=now - _LOST_MS,
+            trace=log.trace_id.get() or None,
         )
-        events.emit(conn, *[NotificationChanged(group.id, group.user_id, group.version) for group in changed])
-    return [group.user_id for group in changed]
+    return [row.user_id for row in changed]
 
 
 def push(event: NotificationChanged) -> None:
     """Tell the user's sockets what a notification is by now: each change is heard, once, at least in what it led to.
 
     Before that, what is cached of them is dropped: who hears of a change reads it. What is told goes by the version
-    that was read, not by the event's: of two at once the older never comes last.
+    that was read: of two at once the older never comes last.
     """
+    which = {"id": event.notification_id, "user_id": event.user_id}
+    with db.connection() as conn:
+        if store.BEGIN_TELLING.maybe(conn, **which, due_at=event.due_at, now=clock.now_ms()) is None:
+            return
     refresh(event.user_id)
     with db.connection() as conn:
-        group = store.BY_ID.maybe(conn, id=event.notification_id, user_id=event.user_id)
+        group = store.BY_ID.maybe(conn, **which)
     if group is None:
         return
     once = f"notification:{ids.encode(group.id)}"
@@ -148,6 +173,19 @@ def push(event: NotificationChanged) -> None:
         publish.deliver([event.user_id], "notification.revoked", gone, once=once, version=group.version)
 
 
+def mark_read(caller: Caller, notification_id: NotificationId) -> Encoded:
+    """Mark a notification of the caller's as read. Raises NotFound, also where nobody is left in it who may be seen."""
+    which = {"id": notification_id, "user_id": caller.user_id}
+    with db.transaction() as conn:
+        if store.MARK_READ.run(conn, **which):
+            events.emit(conn, NotificationsRead(caller.user_id))
+        group = store.BY_ID.maybe(conn, **which)
+        if group is None or group.seen_id is None:
+            raise NotFound("notification_not_found")
+    events.after_commit(*projection.changed(caller.user_id))
+    return Encoded(reads.encoded(projection.entry_of(group), profiles.load_cards_sync(group.actors)))
+
+
 def mark_all_read(caller: Caller) -> None:
     """Mark all of the caller's notifications as read."""
     with db.transaction() as conn:
@@ -159,6 +197,16 @@ def mark_all_read(caller: Caller) -> None:
 def forgetting(user_ids: Sequence[int]) -> list[cache.Command]:
     """The commands of `refresh`, for whoever has more to tell Redis in the same trip."""
     return [command for user_id in user_ids for command in projection.changed(user_id)]
+
+
+def edit_settings(caller: Caller, edit: NotificationSettingsEdit) -> NotificationSettings:
+    """Turn types of notifications on and off, for what others do from now on; what was told stays."""
+    named = {kind: wanted for kind, wanted in msgspec.structs.asdict(edit).items() if wanted is not msgspec.UNSET}
+    on = [kind for kind, wanted in named.items() if wanted]
+    off = [kind for kind, wanted in named.items() if not wanted]
+    with db.connection() as conn:
+        row = store.EDIT_SETTINGS.one(conn, user_id=caller.user_id, on=on, off=off)
+    return reads.settings_without(row.unwanted)
 
 
 def refresh(user_id: int) -> None:

@@ -105,16 +105,23 @@ def _edited(
 def delete(caller: Caller, post_id: PostId) -> None:
     """Delete a post of the caller's own. Raises NotFound, Forbidden("not_author")."""
     with db.transaction() as conn:
-        row = store.DELETE.maybe(conn, id=post_id, author_id=caller.user_id, now=clock.now_ms())
-        if row is not None:
-            media.release(conn, _owner(post_id))
-            store.SET_MENTIONS.run(conn, post_id=post_id, user_ids=[], mention_id=None)
-            store.COUNT_POST.run(conn, user_id=caller.user_id, step=-1)
-            events.emit(conn, PostDeleted(post_id, caller.user_id))
-    if row is None:
+        commands = remove(conn, post_id, caller.user_id)
+    if not commands:
         raise _refusal(caller, post_id)
-    commands, _ = profiles.fresh([caller.user_id])
-    events.after_commit(*projection.rows([row]), *commands)
+    fresh, _ = profiles.fresh([caller.user_id])
+    events.after_commit(*commands, *fresh)
+
+
+def remove(conn: db.Connection, post_id: int, author_id: int) -> list[cache.Command]:
+    """Delete a post in the transaction of `conn`; what Redis is to hear after it, nothing if the post is gone."""
+    row = store.DELETE.maybe(conn, id=post_id, author_id=author_id, now=clock.now_ms())
+    if row is None:
+        return []
+    media.release(conn, _owner(post_id))
+    store.SET_MENTIONS.run(conn, post_id=post_id, user_ids=[], mention_id=None)
+    store.COUNT_POST.run(conn, user_id=author_id, step=-1)
+    events.emit(conn, PostDeleted(post_id, author_id))
+    return projection.rows([row])
 
 
 def react(caller: Caller, post_id: PostId, new: NewReaction) -> Encoded:

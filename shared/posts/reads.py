@@ -258,3 +258,9 @@ class Mention(msgspec.Struct, frozen=True):
 def mentions_of(post_id: int) -> list[Mention]:
     """Who is mentioned in a post, or was, of Postgres."""
     return [Mention(row.user_id, row.mention_id, row.version) for row in projection.load_mentions(post_id)]
+
+
+def author_of(post_id: int) -> int | None:
+    """Whose post it is, of Postgres; None if it is gone."""
+    rows = projection.load([post_id])
+    return rows[0].author_id if rows and rows[0].deleted_at is None else None

@@ -218,7 +218,7 @@ def refresh_relationship(user_id: int, other_id: int, *, block: bool = False) ->
 
 
 class UserState(msgspec.Struct, frozen=True):
-    """A user, and whether they are there."""
+    """A user, and whether they are there: also one who is suspended, whose follows are those they come back to."""
 
     id: int
     username: str
@@ -237,7 +237,7 @@ class FollowState(msgspec.Struct, frozen=True):
 def states_of(user_ids: Sequence[int]) -> list[UserState]:
     """The users as they are in Postgres now, gone ones too."""
     return sorted(
-        (UserState(row.id, row.username, row.state == "active") for row in projection.load(user_ids)),
+        (UserState(row.id, row.username, row.state != "deleted") for row in projection.load(user_ids)),
         key=lambda user: user.id,
     )
 
