@@ -16,6 +16,7 @@ from shared.accounts.model import AccountErased, ErasureDue
 from shared.kernel import cache, db, graph, ids
 from shared.kernel.upkeep import UpkeepDue
 from shared.profiles import reads as profiles
+from tests.accounts.receipts import LEFT, RECEIPT, Receipt, There
 from tests.client import (
     PASSWORD,
     Format,
@@ -33,47 +34,17 @@ from tests.client import (
 Problem = Callable[[httpx.Response, int, str], dict[str, Any]]
 
 
-class Receipt(msgspec.Struct, frozen=True):
-    id: int
-    counts: dict[str, int]
-    begun_at: int
-    ended_at: int | None
-    email: str | None
-    turn: int
-    looks: int
-
-
-class There(msgspec.Struct, frozen=True):
-    count: int
-
-
 class Former(msgspec.Struct, frozen=True):
     username: str
     state: str
     rest: str
 
 
-RECEIPT = db.Statement(
-    "SELECT id, counts, begun_at, ended_at, email, turn, looks FROM erasures WHERE user_id = :user_id", Receipt
-)
 RELATION = db.Statement(
     """INSERT INTO relationships (user_id, other_id, blocked_at, muted_at)
        VALUES (:user_id, :other_id, CAST(:blocked AS bigint), CAST(:muted AS bigint))"""
 )
 FORMER = db.Statement("SELECT username, state, CAST(to_json(u) AS text) FROM users u WHERE id = :user_id", Former)
-LEFT = db.Statement(
-    """SELECT (SELECT count(*) FROM relationships WHERE :user_id IN (user_id, other_id)
-                  AND (follow_id IS NOT NULL OR blocked_at IS NOT NULL OR muted_at IS NOT NULL))
-            + (SELECT count(*) FROM posts WHERE author_id = :user_id AND (deleted_at IS NULL OR media <> '[]'))
-            + (SELECT count(*) FROM notifications WHERE user_id = :user_id)
-            + (SELECT count(*) FROM notification_actors WHERE actor_id = :user_id)
-            + (SELECT count(*) FROM sessions WHERE user_id = :user_id)
-            + (SELECT count(*) FROM uploads WHERE user_id = :user_id)
-            + (SELECT count(*) FROM exports WHERE user_id = :user_id)
-            + (SELECT count(*) FROM signups WHERE email = :email)
-            + (SELECT count(*) FROM idempotency_keys WHERE scope = :scope)""",
-    There,
-)
 ROWS = db.Statement("SELECT count(*) FROM relationships WHERE :user_id IN (user_id, other_id)", There)
 OLD = db.Statement("UPDATE uploads SET created_at = created_at - 3600000 WHERE user_id = :user_id")
 LATE_POST = db.Statement(
