@@ -10,11 +10,13 @@ from typing import Final
 import msgspec
 
 from shared.accounts.model import ErasureDue
+from shared.comments.model import CommentDeleted, CommentReacted
+from shared.engagement.model import PostReacted, PostReposted, PostSaved
 from shared.kernel import db
 from shared.kernel.events import Event
 from shared.notifications.model import NotificationChanged
 from shared.posts.model import PostDeleted
-from shared.profiles.model import FollowChanged, UserChanged
+from shared.profiles.model import BlockChanged, FollowChanged, MuteChanged, UserChanged
 
 
 class CountRow(msgspec.Struct, frozen=True):
@@ -118,6 +120,9 @@ def _posts(name: str, which: str) -> Step:
     )
 
 
+_OVER: Final = {"user_id": "over.user_id", "other_id": "over.other_id", "version": "over.version"}
+
+
 def _relationships(name: str, own: bool, which: str, order: str) -> Step:
     """Rows are emptied, so that what comes late finds them over, and are deleted a day later (LATER).
 
@@ -132,10 +137,10 @@ def _relationships(name: str, own: bool, which: str, order: str) -> Step:
         db.Statement(
             f"""WITH batch AS MATERIALIZED ({batch} FOR UPDATE),
                 over AS (
-                  UPDATE relationships r SET follow_id = NULL, blocked_at = NULL, muted_at = NULL,
-                         version = r.version + 1
+                  UPDATE relationships r SET follow_id = NULL, blocked_at = NULL, block_id = NULL, muted_at = NULL,
+                         mute_id = NULL, version = r.version + 1
                     FROM batch WHERE r.user_id = batch.user_id AND r.other_id = batch.other_id
-                  RETURNING r.user_id, r.other_id, r.version, batch.follow_id),
+                  RETURNING r.user_id, r.other_id, r.version, batch.follow_id, batch.blocked_at, batch.muted_at),
                 counts AS (
                   UPDATE users u SET {count} = u.{count} - 1, version = u.version + 1
                     FROM over WHERE u.id = over.{other} AND over.follow_id IS NOT NULL),
@@ -148,7 +153,9 @@ def _relationships(name: str, own: bool, which: str, order: str) -> Step:
                     follow_id="NULL",
                     version="over.version",
                 )
-            }
+            },
+                {_told(BlockChanged, "over WHERE over.blocked_at IS NOT NULL", **_OVER)},
+                {_told(MuteChanged, "over WHERE over.muted_at IS NOT NULL", **_OVER)}
                 SELECT count(*) FROM over""",
             CountRow,
         ),
@@ -160,6 +167,123 @@ def _relationships(name: str, own: bool, which: str, order: str) -> Step:
         ),
     )
 
+
+_DONE: Final = {
+    "subject_id": "over.subject_id",
+    "author_id": "over.author_id",
+    "user_id": "over.user_id",
+    "version": "over.version",
+}
+
+
+def _engagements(kind: str, told: str) -> Step:
+    """What the user did with others' posts or comments: undone, with the subjects' counts; the rows go later (LATER).
+
+    Each engagement is locked before its subject, as by who changes one (shared/engagement/model.py).
+    """
+    counts = ["reaction", "save", "repost"] if kind == "post" else ["reaction"]
+    less = ", ".join(f"{part}_count = s.{part}_count - CAST(u.{part}_id IS NOT NULL AS integer)" for part in counts)
+    return Step(
+        f"engagements with {kind}s",
+        db.Statement(
+            f"""WITH batch AS MATERIALIZED (
+                  SELECT * FROM engagements
+                   WHERE user_id = :user_id AND kind = '{kind}' AND num_nonnulls(reaction_id, save_id, repost_id) > 0
+                   ORDER BY subject_id LIMIT :limit FOR UPDATE),
+                undone AS (
+                  UPDATE engagements e SET emoji = NULL, reaction_id = NULL, save_id = NULL, repost_id = NULL,
+                         version = e.version + 1
+                    FROM batch WHERE e.subject_id = batch.subject_id AND e.user_id = batch.user_id
+                  RETURNING e.subject_id, e.user_id, e.version, batch.emoji, batch.reaction_id, batch.save_id,
+                            batch.repost_id),
+                over AS (
+                  UPDATE {kind}s s SET version = s.version + 1, reactions = tally(s.reactions, u.emoji, -1), {less}
+                    FROM undone u WHERE s.id = u.subject_id RETURNING u.*, s.author_id),
+                {told}
+                SELECT count(*) FROM undone""",
+            CountRow,
+        ),
+    )
+
+
+_ENGAGED_WITH_POSTS: Final = ",\n".join(
+    _told(event, f"over WHERE over.{event.part}_id IS NOT NULL", act_id=f"over.{event.part}_id", **_DONE)
+    for event in (PostReacted, PostSaved, PostReposted)
+)
+_ENGAGED_WITH_COMMENTS: Final = _told(CommentReacted, "over", act_id="over.reaction_id", **_DONE)
+
+
+def _of_posts(name: str, table: str, key: str) -> Step:
+    """What others' rows say of the user's posts, for as long as the posts have not been erased themselves."""
+    columns = key.split(", ")
+    taken, same = (", ".join(f"t.{c}" for c in columns), " AND ".join(f"t.{c} = batch.{c}" for c in columns))
+    return Step(
+        name,
+        db.Statement(
+            f"""WITH mine AS MATERIALIZED (
+                  SELECT id FROM posts WHERE author_id = :user_id AND deleted_at IS NULL
+                   UNION ALL
+                  SELECT id FROM posts WHERE author_id = :user_id AND deleted_at IS NOT NULL AND media <> '[]'),
+                batch AS MATERIALIZED (
+                  SELECT {taken} FROM mine JOIN {table} t ON t.{columns[0]} = mine.id LIMIT :limit FOR UPDATE OF t),
+                gone AS (DELETE FROM {table} t USING batch WHERE {same} RETURNING 1)
+                SELECT count(*) FROM gone""",
+            CountRow,
+        ),
+    )
+
+
+# One at a time: what is above a comment changes with it (shared/comments/store.py, DELETE).
+_COMMENT: Final = Step(
+    "comments",
+    db.Statement(
+        f"""WITH RECURSIVE target AS MATERIALIZED (
+              SELECT id FROM comments WHERE author_id = :user_id AND deleted_at IS NULL LIMIT 1),
+            deleted AS (
+              UPDATE comments c SET deleted_at = greatest(:now, coalesce(c.edited_at, c.created_at) + 1), text = '',
+                     attachment = NULL, mentions = '{{}}', gone = c.reply_count = 0, version = c.version + 1
+                FROM target WHERE c.id = target.id RETURNING c.*),
+            chain AS (
+              SELECT parent_id AS id FROM deleted WHERE gone AND parent_id IS NOT NULL
+               UNION ALL
+              SELECT c.parent_id FROM chain JOIN comments c ON c.id = chain.id
+               WHERE c.deleted_at IS NOT NULL AND c.reply_count = 1 AND c.parent_id IS NOT NULL),
+            shrunk AS (
+              UPDATE comments c SET reply_count = c.reply_count - 1,
+                     gone = c.deleted_at IS NOT NULL AND c.reply_count = 1, version = c.version + 1
+                FROM chain WHERE c.id = chain.id RETURNING c.id),
+            above AS MATERIALIZED (SELECT coalesce(json_agg(id ORDER BY id DESC), '[]') AS ids FROM shrunk),
+            counted AS (
+              UPDATE posts p SET comment_count = p.comment_count - 1, version = p.version + 1
+                FROM deleted, above WHERE p.id = deleted.post_id),
+            {
+            _told(
+                CommentDeleted,
+                "deleted, above",
+                comment_id="deleted.id",
+                post_id="deleted.post_id",
+                author_id="deleted.author_id",
+                above="above.ids",
+            )
+        }
+            SELECT count(*) FROM deleted""",
+        CountRow,
+    ),
+)
+_COMMENTS_BEFORE: Final = Step(
+    "comments deleted before",
+    db.Statement(
+        """WITH batch AS MATERIALIZED (
+             SELECT id FROM comments
+              WHERE author_id = :user_id AND deleted_at IS NOT NULL AND (text <> '' OR attachment IS NOT NULL)
+              LIMIT :limit FOR UPDATE),
+           gone AS (
+             UPDATE comments c SET text = '', attachment = NULL, mentions = '{}' FROM batch WHERE c.id = batch.id
+             RETURNING 1)
+           SELECT count(*) FROM gone""",
+        CountRow,
+    ),
+)
 
 # In the groups of others: taken back as if undone, under a newer version of the group. Locked in the order in which
 # acts lock them (shared/notifications/store.py), and counted in a statement of its own that sees what they did.
@@ -174,18 +298,18 @@ _ACTS: Final = Step(
                WHERE a.notification_id = batch.notification_id AND a.actor_id = :user_id
               RETURNING a.notification_id, a.act_id),
             changed AS (
-              UPDATE notifications n SET version = n.version + 1, actor_count = n.actor_count - 1,
+              UPDATE notifications n SET version = n.version + 1, actor_count = n.actor_count - 1, tell_at = :now,
                      latest_id = (SELECT max(act_id) FROM notification_actors a
                                    WHERE a.notification_id = n.id AND a.act_id IS NOT NULL AND a.actor_id <> :user_id)
                 FROM gone WHERE n.id = gone.notification_id AND gone.act_id IS NOT NULL
-              RETURNING n.id, n.user_id, n.version),
+              RETURNING n.id, n.user_id, n.tell_at),
             {
             _told(
                 NotificationChanged,
                 "changed",
                 notification_id="changed.id",
                 user_id="changed.user_id",
-                version="changed.version",
+                due_at="changed.tell_at",
             )
         }
             SELECT count(*) FROM gone""",
@@ -203,6 +327,13 @@ _ACTS: Final = Step(
 
 # In the order in which it is done. Posts before followers: those who follow are told live that they are gone.
 STEPS: Final = (
+    _COMMENT,
+    _COMMENTS_BEFORE,
+    _engagements("post", _ENGAGED_WITH_POSTS),
+    _engagements("comment", _ENGAGED_WITH_COMMENTS),
+    _of_posts("engagements of others", "engagements", "subject_id, user_id"),
+    _of_posts("mentions in posts", "mentions", "post_id, user_id"),
+    _deleted("mentions", "mentions", "post_id, user_id", "user_id = :user_id"),
     _posts("posts", "deleted_at IS NULL"),
     _posts("posts deleted before", "deleted_at IS NOT NULL AND media <> '[]'"),
     _USER,
@@ -227,6 +358,7 @@ STEPS: Final = (
         ),
     ),
     _deleted("notifications", "notifications", "id", "user_id = :user_id"),
+    _deleted("notification settings", "notification_settings", "user_id", "user_id = :user_id"),
     _deleted("sessions", "sessions", "id", "user_id = :user_id"),
     _deleted("resets and signups", "signups", "id", "email = :email AND created_at <= :begun"),
     _deleted("failed logins", "login_failures", "subject", "subject = ANY(CAST(:subjects AS text[]))"),
@@ -235,6 +367,7 @@ STEPS: Final = (
 # A day later, once more and then for good.
 LATER: Final = (
     *STEPS,
+    _deleted("engagements", "engagements", "subject_id, user_id", "user_id = :user_id"),
     _deleted("relationships", "relationships", "user_id, other_id", "user_id = :user_id"),
     _deleted(
         "relationships",
@@ -245,6 +378,8 @@ LATER: Final = (
 )
 # Tables of a user's that no step above erases, and why not.
 ELSEWHERE: Final = {
+    "reports": "for moderators to decide on; of who reported, an id is left",
+    "moderation_log": "append-only: it outlasts accounts, and names them by id",
     "uploads": "with their objects in storage (erasure.py)",
     "exports": "with their archives in storage (erasure.py)",
     "erasures": "the receipt",

@@ -14,6 +14,7 @@ USERS_COLUMN = re.compile(r"(user|author|actor|other|sender|recipient|reporter|m
 NOT_EXPORTED = {
     "notification_actors": "who else acted is told by the notifications",
     "exports": "the archive itself",
+    "moderation_log": "what moderators did, which is not the user's",
     "erasures": "there is none of an account that can be signed in to",
 }
 
