@@ -8,21 +8,39 @@ from importlib import import_module
 from typing import Any
 
 ENDPOINT_TARGETS = {
-    "functions.accounts": "request_signup verify_signup complete_signup login refresh_session logout",
-    "functions.profiles": "get_me get_profile follow unfollow",
+    "functions.accounts": (
+        "request_signup verify_signup complete_signup login refresh_session logout list_sessions"
+        " end_session end_other_sessions request_password_reset verify_password_reset"
+        " complete_password_reset change_password delete_account export_account"
+    ),
+    "functions.profiles": (
+        "get_me get_profile follow unfollow edit_profile change_profile_picture remove_profile_picture"
+        " block unblock mute unmute list_followers list_following list_blocked list_muted"
+    ),
     "functions.media": "authorize_uploads",
-    "functions.posts": "create_post get_post delete_post list_user_posts",
+    "functions.posts": "create_post get_post delete_post list_user_posts react_to_post unreact_to_post"
+    " save_post unsave_post repost undo_repost edit_post list_post_reactions list_reposts list_saved_posts"
+    " list_reacted_posts list_mentioned_posts",
+    "functions.comments": "comment_on_post list_post_comments reply_to_comment list_replies"
+    " get_comment edit_comment delete_comment react_to_comment unreact_to_comment list_comment_reactions"
+    " list_commented_posts",
     "functions.feed": "get_feed",
-    "functions.notifications": "list_notifications mark_all_read",
+    "functions.notifications": "list_notifications mark_notification_read mark_all_read edit_notification_settings",
     "functions.live": "create_live_ticket",
+    "functions.moderation": "report list_reports resolve_report",
 }
 EVENT_TARGETS = {
     "functions.background.projections": "project_users project_relationships project_posts project_notifications",
+    "functions.background.comments": "project_comments project_comment_reactions",
     "functions.background.feeds": "fan_out_post fan_out_chunk drop_feed",
-    "functions.background.notifications": "notify_of_follow notify_of_post",
+    "functions.background.notifications": "notify_of_follow notify_of_post notify_of_comment",
     "functions.background.live": "push_notification",
+    "functions.background.engagement": "project_engagement notify_of_engagement fan_out_repost",
     "functions.background.graph": "project_to_graph",
-    "functions.background.mail": "send_signup_mail",
+    "functions.background.mail": "send_signup_mail send_reset_mail send_password_changed"
+    " send_export_link send_farewell",
+    "functions.background.erasure": "erase_account",
+    "functions.background.exports": "make_export delete_exports",
     "functions.background.media": "sweep_uploads delete_media",
     "functions.background.sessions": "stop_session",
     "functions.background.upkeep": "sweep_expired",

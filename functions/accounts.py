@@ -1,8 +1,9 @@
-"""Accounts: signing up, signing in, sessions."""
+"""Accounts: signing up, signing in, sessions, passwords."""
 
-from shared.accounts import actions, model, sessions
+from shared.accounts import actions, erasure, exports, model, password_changes, sessions
 from shared.kernel import tokens
-from shared.kernel.endpoint import Caller, Client, WithCookie, endpoint
+from shared.kernel.endpoint import Caller, Client, SessionId, WithCookie, endpoint
+from shared.kernel.pages import Page, PageQuery
 
 
 @endpoint("POST /v1/signup", status=202, limit="mail")
@@ -43,6 +44,79 @@ def logout(caller: Caller) -> WithCookie:
     """End this session at once, on HTTP and on open sockets, also for access tokens that haven't expired."""
     sessions.logout(caller)
     return WithCookie(None, None)
+
+
+@endpoint("GET /v1/me/sessions")
+def list_sessions(caller: Caller, query: PageQuery) -> Page[model.Device]:
+    """Your sessions that live, the latest first: one for each device that is signed in."""
+    return sessions.devices(caller, query)
+
+
+@endpoint("DELETE /v1/me/sessions/{session_id}", status=204)
+def end_session(caller: Caller, session_id: SessionId) -> WithCookie | None:
+    """End one of your sessions, at once, on HTTP and on open sockets. 404 for one that has ended or isn't yours."""
+    sessions.end(caller, session_id)
+    return WithCookie(None, None) if session_id == caller.session_id else None
+
+
+@endpoint("DELETE /v1/me/sessions")
+def end_other_sessions(caller: Caller) -> None:
+    """End all your sessions but this one, at once, on HTTP and on open sockets."""
+    sessions.end_others(caller)
+
+
+@endpoint("POST /v1/password-reset", status=202, limit="mail")
+def request_password_reset(body: model.ResetRequest) -> model.ResetStarted:
+    """Begin to reset a password: a code of six digits is mailed, good for 15 minutes.
+
+    The answer is the same for an address that has no account, which is mailed nothing.
+    """
+    return password_changes.request_reset(body)
+
+
+@endpoint("POST /v1/password-reset/verify", limit="sign_in")
+def verify_password_reset(body: model.ResetCode) -> model.ResetVerified:
+    """Prove the address with the code. The token answered is for the last step; it dies with the fifth wrong code."""
+    return password_changes.verify_reset(body)
+
+
+@endpoint("POST /v1/password-reset/complete", limit="sign_in")
+def complete_password_reset(body: model.ResetPassword) -> None:
+    """Set the password. Every session ends, and so does any other reset under way; you are mailed that it was changed.
+
+    Sign in anew after it; failed logins of the account are forgotten.
+    """
+    password_changes.complete_reset(body)
+
+
+@endpoint("PUT /v1/me/password", limit="sign_in")
+def change_password(caller: Caller, client: Client, body: model.ChangedPassword) -> None:
+    """Change your password. Your other sessions end, this one lives; you are mailed that it was changed.
+
+    403 `wrong_password` if the current one is wrong, throttled after failures as logins are.
+    """
+    password_changes.change(caller, client, body)
+
+
+@endpoint("DELETE /v1/me", status=204, limit="sign_in")
+def delete_account(caller: Caller, client: Client, body: model.Confirmation) -> WithCookie:
+    """Delete your account. Every session ends, and nothing of yours is shown from now on; there is no way back.
+
+    What is held on you is erased in the background; you are mailed when that is done. The address is free for another
+    account at once; the username stays reserved, so that nobody is taken for you. 403 `wrong_password`, throttled after
+    failures as logins are.
+    """
+    erasure.delete_account(caller, client, body)
+    return WithCookie(None, None)
+
+
+@endpoint("POST /v1/me/export", status=202)
+def export_account(caller: Caller) -> model.Export:
+    """Have an archive made of all that is held on you: a ZIP of JSON files, with links to your media.
+
+    Its link is mailed to you, and good for three days. One a day: 429 `one_export_a_day` says when the next can be.
+    """
+    return exports.request(caller)
 
 
 def _with_cookie(answer: model.SignedIn | model.Refreshed) -> WithCookie:

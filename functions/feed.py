@@ -8,5 +8,8 @@ from shared.posts.model import Post
 
 @endpoint("GET /v1/feed", answers=Page[Post])
 async def get_feed(caller: Caller, query: PageQuery) -> Encoded:
-    """Posts of those you follow and your own, newest first."""
+    """Posts and reposts of those you follow and your own, newest first.
+
+    The same post comes once a page: as its newest entry, with `reposted_by` if that is a repost.
+    """
     return await reads.page(caller, query)

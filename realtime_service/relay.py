@@ -4,7 +4,7 @@ Rows are deleted in a transaction that commits only after Pub/Sub has confirmed 
 loses nothing, and at worst publishes twice. Rows are locked with SKIP LOCKED, so several may run. A nudge through
 Redis wakes it; without, it looks every 200 ms.
 
-What is due by the clock it puts in the outbox itself: it is what is always on.
+What is due by the clock it puts in the outbox itself: it is what is always on. A row that is due later waits there.
 
 A topic that isn't there, or a message that Pub/Sub refuses, rests for a while, longer each time, and holds up nothing
 else: which ones rest is known to this process only, so a restart tries them at once.
@@ -54,16 +54,17 @@ class OutboxRow(msgspec.Struct, frozen=True):
     topic: str
     payload: bytes
     trace: str | None
-    created_at: int
+    due_at: int
 
 
 _TAKE: Final = db.Statement(
     """WITH taken AS MATERIALIZED (
          SELECT id FROM outbox
           WHERE topic <> ALL(CAST(:resting_topics AS text[])) AND id <> ALL(CAST(:resting_rows AS bigint[]))
+            AND due_at <= :now
           ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED)
        DELETE FROM outbox USING taken WHERE outbox.id = taken.id
-       RETURNING outbox.id, topic, payload, trace, created_at""",
+       RETURNING outbox.id, topic, payload, trace, greatest(created_at, due_at)""",
     OutboxRow,
 )
 _DELETE: Final = db.Statement("DELETE FROM outbox WHERE id = ANY(CAST(:ids AS bigint[]))")
@@ -170,7 +171,13 @@ class Relay:
         with db.connection() as conn:
             conn.begin()
             try:
-                rows = _TAKE.all(conn, limit=BATCH, resting_topics=self._topics.now(), resting_rows=self._rows.now())
+                rows = _TAKE.all(
+                    conn,
+                    limit=BATCH,
+                    now=clock.now_ms(),
+                    resting_topics=self._topics.now(),
+                    resting_rows=self._rows.now(),
+                )
                 published, fault = self._publish(sorted(rows, key=lambda row: row.id))
             except BaseException:
                 conn.rollback()
@@ -183,7 +190,7 @@ class Relay:
                 _DELETE.run(conn, ids=[row.id for row in published])
         if published:
             self._events += len(published)
-            self._lag_ms = max(self._lag_ms, clock.now_ms() - min(row.created_at for row in published))
+            self._lag_ms = max(self._lag_ms, clock.now_ms() - min(row.due_at for row in published))
         return len(rows), fault
 
     def _publish(self, rows: Sequence[OutboxRow]) -> Outcome:

@@ -1,7 +1,7 @@
 """Mail."""
 
 from shared.accounts import mail
-from shared.accounts.model import SignupRequested
+from shared.accounts.model import AccountErased, ExportMade, PasswordChanged, PasswordResetRequested, SignupRequested
 from shared.kernel.events import on
 
 
@@ -10,3 +10,27 @@ from shared.kernel.events import on
 def send_signup_mail(event: SignupRequested) -> None:
     """Mail the code of a signup."""
     mail.send_signup_mail(event)
+
+
+@on(PasswordResetRequested, max_attempts=40)
+def send_reset_mail(event: PasswordResetRequested) -> None:
+    """Mail the code of a password reset."""
+    mail.send_reset_mail(event)
+
+
+@on(PasswordChanged)
+def send_password_changed(event: PasswordChanged) -> None:
+    """Tell the owner of an account that its password was changed."""
+    mail.send_password_changed(event)
+
+
+@on(ExportMade)
+def send_export_link(event: ExportMade) -> None:
+    """Mail the link to an archive, and until when it is good."""
+    mail.send_export_link(event)
+
+
+@on(AccountErased)
+def send_farewell(event: AccountErased) -> None:
+    """Tell the former owner of an account that all of it is erased."""
+    mail.send_farewell(event)

@@ -1,8 +1,9 @@
 """Telling users of what others did."""
 
+from shared.comments.model import CommentCreated, CommentDeleted, CommentEdited
 from shared.kernel.events import on
 from shared.notifications import actions
-from shared.posts.model import PostCreated, PostDeleted
+from shared.posts.model import PostCreated, PostDeleted, PostEdited
 from shared.profiles.model import FollowChanged
 
 
@@ -12,7 +13,13 @@ def notify_of_follow(event: FollowChanged) -> None:
     actions.of_follow(event)
 
 
-@on(PostCreated, PostDeleted)
-def notify_of_post(event: PostCreated | PostDeleted) -> None:
+@on(PostCreated, PostEdited, PostDeleted)
+def notify_of_post(event: PostCreated | PostEdited | PostDeleted) -> None:
     """Tell those mentioned in a post, or take it back."""
     actions.of_post(event)
+
+
+@on(CommentCreated, CommentEdited, CommentDeleted)
+def notify_of_comment(event: CommentCreated | CommentEdited | CommentDeleted) -> None:
+    """Tell the post's author, whom it replies to, and those mentioned in a comment, or take it back."""
+    actions.of_comment(event)

@@ -14,6 +14,7 @@ from infra.local.services import Service, http_ready, port_ready
 
 PROJECT = "i9lyfe-local"
 BUCKET = "i9lyfe-media"
+PRIVATE_BUCKET = f"{BUCKET}-private"
 PYTHON = sys.executable
 FRAMEWORK = str(Path(sys.executable).with_name("functions-framework"))
 CODE = ("main.py", "shared", "functions")
@@ -68,6 +69,7 @@ def settings(data: Path, ports: dict[str, int], secrets: dict[str, str]) -> dict
         "GOOGLE_CLOUD_PROJECT": PROJECT,
         "PUBSUB_EMULATOR_HOST": f"{LOOPBACK}:{ports['pubsub']}",
         "STORAGE_BUCKET": BUCKET,
+        "PRIVATE_BUCKET": PRIVATE_BUCKET,
         "STORAGE_EMULATOR_HOST": http["storage"],
         "STORAGE_SIGNER_FILE": str(data / "signer.json"),
         "MEDIA_BASE_URL": f"{http['storage']}/{BUCKET}",
@@ -156,7 +158,8 @@ def _stores(data: Path, ports: dict[str, int], secrets: dict[str, str], env: dic
 
 def _google(data: Path, ports: dict[str, int], env: dict[str, str]) -> list[Service]:
     storage = (PYTHON, "-m", "infra.local.storage", "--port", str(ports["storage"]), "--data", str(data / "storage"))
-    storage += ("--signer", env["STORAGE_SIGNER_FILE"], "--bucket", BUCKET, "--cors-origin", env["CORS_ORIGINS"])
+    storage += ("--signer", env["STORAGE_SIGNER_FILE"], "--bucket", BUCKET)
+    storage += ("--private-bucket", PRIVATE_BUCKET, "--cors-origin", env["CORS_ORIGINS"])
     pubsub = (PYTHON, "-m", "infra.local.pubsub", "--port", str(ports["pubsub"]), "--data", str(data / "pubsub"))
     pubsub += ("--http-port", str(ports["pubsub_http"]))
     return [

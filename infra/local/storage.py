@@ -36,14 +36,16 @@ _DRAIN_SECONDS = 5
 class Emulator:
     """All of it, behind one handler."""
 
-    def __init__(self, folder: Path, verifier: Verifier, origins: frozenset[str]):
+    def __init__(
+        self, folder: Path, verifier: Verifier, origins: frozenset[str], private: frozenset[str] = frozenset()
+    ):
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(folder / "lock")
         self.blobs = Blobs(folder)
         self.index = Index(folder / "index.sqlite3")
         self.blobs.sweep(self.index.live_uploads(UPLOAD_SECONDS), self.index.blobs())
         uploads = Uploads(self.index, self.blobs)
-        self._xml = Xml(self.index, self.blobs, uploads, verifier)
+        self._xml = Xml(self.index, self.blobs, uploads, verifier, private)
         self._json = Json(self.index, self.blobs, uploads)
         self._origins = origins
 
@@ -133,13 +135,14 @@ def _lock(file: Path) -> TextIO:
     return handle
 
 
-async def serve(emulator: Emulator, host: str, port: int, bucket: str) -> None:
+async def serve(emulator: Emulator, host: str, port: int, buckets: list[str]) -> None:
     """Until SIGTERM or SIGINT; what runs then may finish."""
-    try:
-        emulator.index.create_bucket(bucket, {})
-    except StorageError as error:
-        if error.status != 409:
-            raise
+    for bucket in buckets:
+        try:
+            emulator.index.create_bucket(bucket, {})
+        except StorageError as error:
+            if error.status != 409:
+                raise
     ending = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ending.set)
@@ -163,6 +166,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
     parser.add_argument("--signer", type=Path, required=True, metavar="FILE", help="a service-account file")
     parser.add_argument("--bucket", required=True, metavar="NAME", help="made if it isn't there")
+    parser.add_argument("--private-bucket", nargs="*", default=[], metavar="NAME", help="made too; none may read it")
     parser.add_argument("--cors-origin", nargs="*", action="extend", default=[], metavar="URL", help="also with commas")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
@@ -170,15 +174,16 @@ def main() -> None:
     try:
         if not _is_loopback(options.host):
             raise ValueError(f"--host {options.host}: it serves this machine alone")
-        emulator = Emulator(options.data, Verifier.load(options.signer), origins)
+        private = frozenset(options.private_bucket)
+        emulator = Emulator(options.data, Verifier.load(options.signer), origins, private)
     except BlockingIOError:
         sys.exit(f"storage: another process serves {options.data}")
     except (OSError, ValueError) as error:
         sys.exit(f"storage: {error}")
     try:
-        asyncio.run(serve(emulator, options.host, options.port, options.bucket))
+        asyncio.run(serve(emulator, options.host, options.port, [options.bucket, *sorted(private)]))
     except StorageError as error:
-        sys.exit(f"storage: --bucket {options.bucket}: {error.message}")
+        sys.exit(f"storage: --bucket: {error.message}")
     except OSError as error:
         sys.exit(f"storage: {error.strerror}")
     finally:

@@ -1,4 +1,7 @@
-"""The XML API, `/bucket/object`: for browsers and phones. Objects are public to read; the rest needs a signature."""
+"""The XML API, `/bucket/object`: for browsers and phones.
+
+Objects are public to read, but in private buckets; the rest needs a signature.
+"""
 
 import time
 from collections.abc import Mapping
@@ -54,7 +57,10 @@ def _may_be_sent(header: str) -> bool:
 class Xml:
     """Answers what came to a path of the XML API."""
 
-    def __init__(self, index: Index, blobs: Blobs, uploads: Uploads, verifier: Verifier):
+    def __init__(
+        self, index: Index, blobs: Blobs, uploads: Uploads, verifier: Verifier, private: frozenset[str] = frozenset()
+    ):
+        self._private = private
         self._index = index
         self._blobs = blobs
         self._uploads = uploads
@@ -73,6 +79,8 @@ class Xml:
             verify(Arrived(request.method, path, query, headers), self._verifier, time.time())
         elif request.method not in ("GET", "HEAD"):
             raise access_denied("Anonymous caller may only read here.")
+        elif bucket in self._private:
+            raise access_denied("Anonymous caller does not have storage.objects.get access to the object.")
         if not name:
             raise access_denied("Only objects can be asked for here.")
         check_name(name)

@@ -25,5 +25,5 @@ def me(caller: Caller) -> Me:
         created_at=own.created_at,
         counts=profile.counts,
         unread=Unread(notifications=notifications.unread_count(caller.user_id), chats=0),
-        settings={},
+        settings=notifications.settings_of(caller.user_id),
     )

@@ -6,8 +6,9 @@ from shared.accounts import model, passwords, store
 from shared.kernel import cache, clock, db, events, ids, tokens
 from shared.kernel import sessions as live_sessions
 from shared.kernel.config import settings
-from shared.kernel.endpoint import Caller, Client
-from shared.kernel.problems import TooManyRequests, Unauthorized
+from shared.kernel.endpoint import Caller, Client, SessionId
+from shared.kernel.pages import Page, PageQuery, cursor
+from shared.kernel.problems import Forbidden, NotFound, TooManyRequests, Unauthorized
 from shared.live import publish
 from shared.profiles import reads as profiles
 from shared.profiles.model import UserCard
@@ -46,24 +47,93 @@ def login(body: model.Credentials, client: Client) -> model.SignedIn:
     """Sign in. One message for every failure. Raises Unauthorized, TooManyRequests."""
     typed = model.normalise_email(body.login)
     # Throttled by what was typed, so that an account that isn't there throttles like one that is.
-    account, address = f"account:{tokens.digest(typed).hex()}", f"address:{client.address}"
+    account, address = account_subject(typed), f"address:{client.address}"
     with db.transaction() as conn:
         _count_try(conn, account, address)
         row = store.BY_LOGIN.maybe(conn, login=typed)
     right = passwords.verify_password(row.password_hash if row else None, body.password)
     if row is None or not right or row.state != "active":
-        raise Unauthorized("bad_credentials", "The login or the password is wrong.")
+        raise _bad_credentials()
     fresh_hash = passwords.hash_password(body.password) if passwords.is_outdated(row.password_hash) else None
     with db.transaction() as conn:
-        store.CLEAR_FAILURES.run(conn, subject=account)
-        # Not cleared: who owns one account could else try others' for ever.
-        store.TAKE_BACK_TRY.run(conn, subject=address, waited=clock.now_ms() - LONGEST_WAIT_MS)
+        if store.STILL.maybe(conn, id=row.id, password_hash=row.password_hash) is None:
+            raise _bad_credentials()  # changed, or gone, while the hash was made
+        _forgive(conn, account, address)
         if fresh_hash is not None:
             store.SET_PASSWORD_HASH.run(conn, id=row.id, fresh=fresh_hash, old=row.password_hash)
         opened = open_session(conn, row.id, client)
     commands, cards = profiles.fresh([row.id])
     events.after_commit(*commands, *opened.commands)
     return model.SignedIn(msgspec.json.decode(cards[row.id].json, type=UserCard), opened.session)
+
+
+def confirm(caller: Caller, client: Client, password: str) -> store.OwnerRow:
+    """The caller, whose password was asked for again; throttled as a login is. Raises Forbidden, TooManyRequests.
+
+    With a throttle of its own: who doesn't know the password must not keep the owner from signing in, nor the reverse.
+    """
+    subject, address = confirm_subject(caller.user_id), f"address:{client.address}"
+    with db.transaction() as conn:
+        _count_try(conn, subject, address)
+        row = store.OWNER.maybe(conn, id=caller.user_id)
+    if not passwords.verify_password(row.password_hash if row else None, password) or row is None:
+        raise wrong_password()
+    with db.transaction() as conn:
+        _forgive(conn, subject, address)
+    return row
+
+
+def wrong_password() -> Forbidden:
+    """What is said to one who is signed in, and gives a password that isn't theirs."""
+    return Forbidden("wrong_password", "This is not your password.")
+
+
+def account_subject(typed: str) -> str:
+    """Under what the failed logins of a username or an address are counted."""
+    return f"account:{tokens.digest(typed).hex()}"
+
+
+def confirm_subject(user_id: int) -> str:
+    """Under what wrong passwords of one who is signed in are counted."""
+    return f"confirm:{ids.encode(user_id)}"
+
+
+def devices(caller: Caller, query: PageQuery) -> Page[model.Device]:
+    """A page of the caller's sessions, the latest first. Of Postgres: it is asked for too seldom to be cached."""
+    before = query.before("s")
+    with db.connection() as conn:
+        rows = store.DEVICES.all(
+            conn,
+            user_id=caller.user_id,
+            before=ids.MAX if before is None else before,
+            now=clock.now_ms(),
+            limit=query.limit + 1,
+        )
+    page = rows[: query.limit]
+    return Page(
+        [
+            model.Device(
+                ids.encode(row.id), row.created_at, row.last_used_at, row.user_agent, row.id == caller.session_id
+            )
+            for row in page
+        ],
+        cursor("s", page[-1].id) if len(rows) > len(page) else None,
+    )
+
+
+def end(caller: Caller, session_id: SessionId) -> None:
+    """End one of the caller's sessions. Raises NotFound for one that has ended, or is another's."""
+    with db.transaction() as conn:
+        if not _end(conn, caller.user_id, session_id):
+            raise NotFound("session_not_found")
+    events.after_commit(*_end_commands(caller.user_id, session_id))
+
+
+def end_others(caller: Caller) -> None:
+    """End all of the caller's sessions but this one."""
+    with db.transaction() as conn:
+        commands = end_all(conn, caller.user_id, but=caller.session_id)
+    events.after_commit(*commands)
 
 
 def refresh(body: model.RefreshRequest, client: Client) -> model.Refreshed:
@@ -102,6 +172,16 @@ def logout(caller: Caller) -> None:
     events.after_commit(*_end_commands(caller.user_id, caller.session_id))
 
 
+def end_all(conn: db.Connection, user_id: int, but: int | None = None) -> list[cache.Command]:
+    """End every session of a user, but the one given, in the transaction of `conn`; the commands for after the commit.
+
+    Change the user's row first, in the same transaction: a login under way waits for that, and is then refused.
+    """
+    ended = [row.id for row in store.END_SESSIONS.all(conn, user_id=user_id, but=but, now=clock.now_ms())]
+    events.emit(conn, *[model.SessionEnded(user_id, session_id) for session_id in ended])
+    return [command for session_id in ended for command in _end_commands(user_id, session_id)]
+
+
 def stop(event: model.SessionEnded) -> None:
     """Tell Redis and the session's sockets of its end, should the request have failed to. Raises CacheUnavailable."""
     cache.run_sync(*_end_commands(event.user_id, event.session_id))
@@ -129,6 +209,10 @@ def _session_in(refresh_token: str) -> int:
         raise _bad_refresh() from None
 
 
+def _bad_credentials() -> Unauthorized:
+    return Unauthorized("bad_credentials", "The login or the password is wrong.")
+
+
 def _bad_refresh() -> Unauthorized:
     return Unauthorized("invalid_refresh_token", "This refresh token is not good, or no longer. Sign in again.")
 
@@ -153,9 +237,17 @@ def _count_try(conn: db.Connection, account: str, address: str) -> None:
         raise TooManyRequests(max(1, -(-wait // 1000)), "too_many_logins")
 
 
-def _end(conn: db.Connection, user_id: int, session_id: int) -> None:
-    if store.END_SESSION.maybe(conn, id=session_id, user_id=user_id, now=clock.now_ms()) is not None:
-        events.emit(conn, model.SessionEnded(user_id, session_id))
+def _forgive(conn: db.Connection, account: str, address: str) -> None:
+    store.CLEAR_FAILURES.run(conn, subjects=[account])
+    # Not cleared: who owns one account could else try others' for ever.
+    store.TAKE_BACK_TRY.run(conn, subject=address, waited=clock.now_ms() - LONGEST_WAIT_MS)
+
+
+def _end(conn: db.Connection, user_id: int, session_id: int) -> bool:
+    if store.END_SESSION.maybe(conn, id=session_id, user_id=user_id, now=clock.now_ms()) is None:
+        return False
+    events.emit(conn, model.SessionEnded(user_id, session_id))
+    return True
 
 
 def _end_commands(user_id: int, session_id: int) -> list[cache.Command]:

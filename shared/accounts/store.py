@@ -7,12 +7,13 @@ import msgspec
 from shared.kernel import db
 
 
-class SignupRow(msgspec.Struct, frozen=True):
-    """A signup under way."""
+class ProofRow(msgspec.Struct, frozen=True):
+    """An address being proven with a mailed code. `open` is false where no code is right."""
 
     id: int
     email: str
     open: bool
+    mailed: bool
     key_id: str
     wrong_codes: int
 
@@ -23,6 +24,37 @@ class AccountRow(msgspec.Struct, frozen=True):
     id: int
     password_hash: str
     state: str
+
+
+class LockedRow(msgspec.Struct, frozen=True):
+    """That a lock is held."""
+
+    held: str | None
+
+
+class EarlierRow(msgspec.Struct, frozen=True):
+    """How often codes were asked for, of late and in a day."""
+
+    recent: int
+    today: int
+
+
+class OwnerRow(msgspec.Struct, frozen=True):
+    """Whose password is asked for again, or is to be changed."""
+
+    id: int
+    username: str
+    email: str
+    password_hash: str
+
+
+class DeviceRow(msgspec.Struct, frozen=True):
+    """A session that lives."""
+
+    id: int
+    created_at: int
+    last_used_at: int
+    user_agent: str
 
 
 class OwnRow(msgspec.Struct, frozen=True):
@@ -60,16 +92,29 @@ class FoundRow(msgspec.Struct, frozen=True):
 
 
 EMAIL_TAKEN = db.Statement("SELECT id FROM users WHERE lower(email) = :email", FoundRow)
-INSERT_SIGNUP = db.Statement(
-    """INSERT INTO signups (id, token_digest, email, open, key_id, created_at, expires_at)
-       VALUES (:id, :digest, :email, :open, :key_id, :now, :expires)"""
+EMAIL_ACTIVE = db.Statement("SELECT id FROM users WHERE lower(email) = :email AND state = 'active'", FoundRow)
+
+_PROOF = "id, email, open, mailed, key_id, wrong_codes"
+# Those of one address come one after another, so that many at once are counted too.
+LOCK_PROOFS = db.Statement("SELECT CAST(pg_advisory_xact_lock(hashtextextended(:email, 0)) AS text)", LockedRow)
+# Those for the other purpose are not counted: a flood of signups must not keep the owner from a reset.
+EARLIER_PROOFS = db.Statement(
+    """SELECT count(*) FILTER (WHERE created_at > :recent), count(*)
+         FROM (SELECT created_at FROM signups WHERE email = :email AND purpose = :purpose AND created_at > :since
+                ORDER BY created_at DESC LIMIT :most) e""",
+    EarlierRow,
+)
+BEGIN_PROOF = db.Statement(
+    """INSERT INTO signups (id, purpose, token_digest, email, open, key_id, mailed, created_at, expires_at)
+       VALUES (:id, :purpose, :digest, :email, :open, :key_id, :mailed, :now, :expires)"""
 )
 # Counts an attempt before it is judged, so that many at once get no more tries than one after another.
 TRY_CODE = db.Statement(
-    """UPDATE signups SET wrong_codes = wrong_codes + 1
-        WHERE token_digest = :digest AND NOT verified AND expires_at > :now AND wrong_codes < :most
-        RETURNING id, email, open, key_id, wrong_codes""",
-    SignupRow,
+    f"""UPDATE signups SET wrong_codes = wrong_codes + 1
+        WHERE token_digest = :digest AND purpose = :purpose AND NOT verified AND expires_at > :now
+          AND wrong_codes < :most
+        RETURNING {_PROOF}""",
+    ProofRow,
 )
 VERIFY = db.Statement(
     """UPDATE signups SET verified = true, token_digest = :fresh
@@ -77,23 +122,17 @@ VERIFY = db.Statement(
     FoundRow,
 )
 VERIFIED = db.Statement(
-    """SELECT id, email, open, key_id, wrong_codes FROM signups
-        WHERE token_digest = :digest AND verified AND expires_at > :now""",
-    SignupRow,
+    f"""SELECT {_PROOF} FROM signups
+        WHERE token_digest = :digest AND purpose = :purpose AND verified AND expires_at > :now""",
+    ProofRow,
 )
 TAKE_VERIFIED = db.Statement(
-    """DELETE FROM signups WHERE token_digest = :digest AND verified AND expires_at > :now
-        RETURNING id, email, open, key_id, wrong_codes""",
-    SignupRow,
+    f"""DELETE FROM signups WHERE token_digest = :digest AND purpose = :purpose AND verified AND expires_at > :now
+        RETURNING {_PROOF}""",
+    ProofRow,
 )
-SIGNUP_KEY = db.Statement("SELECT id, email, open, key_id, wrong_codes FROM signups WHERE id = :id", SignupRow)
-
-EARLIER_SIGNUPS = db.Statement(
-    """SELECT e.id, e.email, e.open, e.key_id, e.wrong_codes FROM signups s
-         JOIN signups e ON e.email = s.email AND e.created_at BETWEEN s.created_at - :window AND s.created_at
-        WHERE s.id = :id AND e.id < s.id LIMIT :most""",
-    SignupRow,
-)
+PROOF = db.Statement(f"SELECT {_PROOF} FROM signups WHERE id = :id", ProofRow)
+END_PROOFS = db.Statement("DELETE FROM signups WHERE email = :email AND purpose = :purpose")
 
 OWN = db.Statement("SELECT email, birthday, created_at FROM users WHERE id = :id", OwnRow)
 INSERT_USER = db.Statement(
@@ -102,6 +141,23 @@ INSERT_USER = db.Statement(
 )
 BY_LOGIN = db.Statement(
     "SELECT id, password_hash, state FROM users WHERE username = :login OR lower(email) = :login", AccountRow
+)
+# Locks the account while a session is opened, so that what ends all its sessions waits, and then ends this one too.
+STILL = db.Statement(
+    "SELECT id FROM users WHERE id = :id AND password_hash = :password_hash AND state = 'active' FOR NO KEY UPDATE",
+    FoundRow,
+)
+_OWNER = "id, username, email, password_hash"
+OWNER = db.Statement(f"SELECT {_OWNER} FROM users WHERE id = :id AND state = 'active'", OwnerRow)
+OWNER_BY_EMAIL = db.Statement(f"SELECT {_OWNER} FROM users WHERE lower(email) = :email AND state = 'active'", OwnerRow)
+LOCK_OWNER_BY_EMAIL = db.Statement(
+    f"SELECT {_OWNER} FROM users WHERE lower(email) = :email AND state = 'active' FOR NO KEY UPDATE", OwnerRow
+)
+MAIL_TO = db.Statement(f"SELECT {_OWNER} FROM users WHERE id = :id AND state <> 'deleted'", OwnerRow)
+CHANGE_PASSWORD = db.Statement(
+    """UPDATE users SET password_hash = :fresh WHERE id = :id AND password_hash = :old AND state = 'active'
+       RETURNING id""",
+    FoundRow,
 )
 SET_PASSWORD_HASH = db.Statement("UPDATE users SET password_hash = :fresh WHERE id = :id AND password_hash = :old")
 
@@ -127,6 +183,17 @@ END_SESSION = db.Statement(
     "UPDATE sessions SET ended_at = :now WHERE id = :id AND user_id = :user_id AND ended_at IS NULL RETURNING id",
     FoundRow,
 )
+DEVICES = db.Statement(
+    """SELECT id, created_at, last_used_at, user_agent FROM sessions
+        WHERE user_id = :user_id AND id < :before AND ended_at IS NULL AND refresh_expires_at > :now
+        ORDER BY id DESC LIMIT :limit""",
+    DeviceRow,
+)
+END_SESSIONS = db.Statement(
+    """UPDATE sessions SET ended_at = :now
+        WHERE user_id = :user_id AND ended_at IS NULL AND id IS DISTINCT FROM CAST(:but AS bigint) RETURNING id""",
+    FoundRow,
+)
 
 # After its free tries a subject waits a second, and with each failure more twice as long, up to the longest.
 _OVER = "f.failures - (CAST(:free AS integer[]))[array_position(CAST(:subjects AS text[]), f.subject)]"
@@ -148,7 +215,7 @@ WAITS_UNTIL = db.Statement(
          WHERE subject = ANY(CAST(:subjects AS text[])) AND last_at >= :forgotten""",
     WaitRow,
 )
-CLEAR_FAILURES = db.Statement("DELETE FROM login_failures WHERE subject = :subject")
+CLEAR_FAILURES = db.Statement("DELETE FROM login_failures WHERE subject = ANY(CAST(:subjects AS text[]))")
 # A success takes back its own try and the wait that came of it, and nothing of what failed before.
 TAKE_BACK_TRY = db.Statement(
     """UPDATE login_failures SET failures = greatest(failures - 1, 0), last_at = least(last_at, :waited)

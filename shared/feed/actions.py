@@ -2,64 +2,110 @@
 
 from typing import Final
 
+import msgspec
+
+from shared.engagement import reads as engagement
+from shared.engagement.model import NOTHING, Engagement, PostReposted
 from shared.feed import store
-from shared.feed.model import FEEDS, FeedChunk, entry_of
+from shared.feed.model import FEEDS, Entry, FeedChunk, FeedRepost, shown, withdrawn
 from shared.kernel import cache, clock, db, events, ids
 from shared.live import publish
 from shared.posts import reads as posts
 from shared.profiles import reads as profiles
-from shared.profiles.model import FollowChanged
+from shared.profiles.model import FollowChanged, MuteChanged
 from shared.visibility import reads as visibility
 from shared.visibility.model import may_notify, shows_in_feed
 
 CHUNK: Final = 500
 
 
+def repost_changed(event: PostReposted) -> None:
+    """Tell the first chunk of a reposter's followers of a repost, or that it was undone: whichever it is by now."""
+    there = engagement.is_reposted(event.subject_id, event.user_id, event.act_id)
+    fan_out(FeedChunk(event.subject_id, event.author_id, 0, not there, FeedRepost(event.act_id, event.user_id)))
+
+
 def fan_out(chunk: FeedChunk) -> None:
     """Tell one chunk of followers, and then leave the rest to the next.
 
-    What is told is what the post is by now: a chunk that comes late, or again, brings no deleted post back.
+    What is told is what the post is by now: a chunk that comes late, or again, brings no deleted post back, nor a
+    repost that was undone.
     """
-    followers = profiles.followers_after(chunk.author_id, chunk.after, CHUNK)
+    entry = Entry(chunk.post_id, chunk.author_id, chunk.repost)
+    followers = profiles.followers_after(entry.teller, chunk.after, CHUNK)
     if followers:
-        _tell(chunk, [user_id for user_id, _ in followers])
+        _tell(chunk, entry, [user_id for user_id, _ in followers])
     if len(followers) == CHUNK:
-        _go_on(chunk, followers[-1][1])
+        _go_on(chunk, entry, followers[-1][1])
 
 
-def _tell(chunk: FeedChunk, followers: list[int]) -> None:
-    relations = visibility.towards(chunk.author_id, followers)
-    found = posts.snapshot(chunk.post_id)
-    entry = [entry_of(chunk.post_id, chunk.author_id)]
+def _tell(chunk: FeedChunk, entry: Entry, followers: list[int]) -> None:
+    relations = visibility.towards(entry.teller, followers)
+    found = None if chunk.deleted else _snapshot(entry)
     everyone = list(relations)
     if found is None:
-        cache.run_sync(FEEDS.remove_from_all(everyone, entry))
+        cache.run_sync(*withdrawn(everyone, entry))
     else:
         everyone = [user_id for user_id, relation in relations.items() if shows_in_feed(relation, own=False)]
-        cache.run_sync(FEEDS.add_to_all(everyone, entry))
-    name, data = _live_event(chunk, found)
-    if name:
-        # One delivery a chunk, however often it comes.
-        once = f"{name}:{ids.encode(chunk.post_id)}:{chunk.after}"
-        publish.deliver([user_id for user_id in everyone if may_notify(relations[user_id])], name, data, once=once)
+        if entry.repost is not None:
+            authors = visibility.towards(entry.author_id, everyone)
+            everyone = [user_id for user_id in everyone if may_notify(authors[user_id])]
+        cache.run_sync(shown(everyone, entry))
+    everyone = [user_id for user_id in everyone if may_notify(relations[user_id])]
+    # One delivery a chunk, however often it comes.
+    once = f"{ids.encode(entry.position)}:{chunk.after}"
+    if chunk.deleted:
+        _tell_gone(entry, everyone, f"feed.post_deleted:{once}")
+    elif found is not None:
+        _tell_live(entry, found, everyone, f"feed.post_created:{once}")
 
 
-def _go_on(chunk: FeedChunk, after: int) -> None:
+def _snapshot(entry: Entry) -> posts.Snapshot | None:
+    repost = entry.repost
+    if repost is None:
+        return posts.snapshot(entry.post_id)
+    if not engagement.is_reposted(entry.post_id, repost.user_id, repost.id):
+        return None
+    return posts.snapshot(entry.post_id, repost.user_id)
+
+
+def _tell_live(entry: Entry, found: posts.Snapshot, followers: list[int], once: str) -> None:
+    """Tell each of the post as they see it: what is reposted, some have reacted to before."""
+    done = {} if entry.repost is None else engagement.of_viewers(entry.post_id, followers)
+    alike: dict[Engagement, list[int]] = {NOTHING: []}
+    for user_id in followers:
+        alike.setdefault(done.get(user_id, NOTHING), []).append(user_id)
+    for seen, viewers in alike.items():
+        mark = once if seen == NOTHING else f"{once}:{seen.emoji}{seen.saved}{seen.reposted}"
+        publish.deliver(viewers, "feed.post_created", found.seen_by(seen), once=mark)
+
+
+def _tell_gone(entry: Entry, followers: list[int], once: str) -> None:
+    """Tell of a post that was deleted; of a repost that was undone, whose it was: the post may be there otherwise."""
+    gone = b'{"id":"%b"' % ids.encode(entry.post_id).encode()
+    if entry.repost is not None:
+        card = profiles.load_cards_sync([entry.repost.user_id]).get(entry.repost.user_id)
+        if card is None:
+            return
+        gone += b',"reposted_by":%b' % card.json
+    publish.deliver(followers, "feed.post_deleted", gone + b"}", once=once)
+
+
+def _go_on(chunk: FeedChunk, entry: Entry, after: int) -> None:
     # Once a chunk, however often it comes: else each repeat would start a train of copies. By this chunk and not by
     # the next: where that begins differs once somebody has stopped following.
-    effect = f"feed:{ids.encode(chunk.post_id)}:{chunk.after}:{chunk.deleted}"
+    effect = f"feed:{ids.encode(entry.position)}:{chunk.after}:{chunk.deleted}"
     with db.transaction() as conn:
         if store.MARK.run(conn, effect=effect, now=clock.now_ms()):
-            events.emit(conn, FeedChunk(chunk.post_id, chunk.author_id, after, chunk.deleted))
+            events.emit(conn, msgspec.structs.replace(chunk, after=after))
     events.after_commit()
-
-
-def _live_event(chunk: FeedChunk, found: tuple[bytes, int] | None) -> tuple[str, bytes]:
-    if chunk.deleted:
-        return "feed.post_deleted", b'{"id":"%b"}' % ids.encode(chunk.post_id).encode()
-    return ("", b"") if found is None else ("feed.post_created", found[0])
 
 
 def follow_changed(event: FollowChanged) -> None:
     """Drop the follower's feed, where the request that followed, or stopped, could not: the next read builds it."""
     cache.run_sync(FEEDS.drop(event.follower_id, event.followee_id, event.version))
+
+
+def mute_changed(event: MuteChanged) -> None:
+    """Drop the feed of one who mutes no more: what came in meanwhile was left out of it."""
+    cache.run_sync(FEEDS.drop(event.user_id, event.other_id, event.version))

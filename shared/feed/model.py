@@ -2,29 +2,72 @@
 
 from typing import Final
 
+import msgspec
+
 from shared.kernel import ids
+from shared.kernel.cache_wire import Command
 from shared.kernel.events import Event
 from shared.kernel.timeline import Timeline
 
 FEEDS: Final = Timeline("feed", keep=1000)
 
 
+class FeedRepost(msgspec.Struct, frozen=True):
+    """The repost that an entry is of: its id, and whose it is."""
+
+    id: int
+    user_id: int
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A post in a feed: by its author, or as somebody's repost."""
+
+    post_id: int
+    author_id: int
+    repost: FeedRepost | None = None
+
+    @property
+    def position(self) -> int:
+        """The id that orders it."""
+        return self.post_id if self.repost is None else self.repost.id
+
+    @property
+    def teller(self) -> int:
+        """Whose followers it is for."""
+        return self.author_id if self.repost is None else self.repost.user_id
+
+    def encoded(self) -> str:
+        """Its form in Redis: the ids of position, post, author and reposter, so that a read needs no look-up for it."""
+        numbers = [self.position, self.post_id, self.author_id, *([] if self.repost is None else [self.repost.user_id])]
+        return "".join(map(ids.encode, numbers))
+
+
 class FeedChunk(Event, frozen=True):
-    """The next followers of `author_id`, past the follow `after`, are to hear of a post: made, or deleted."""
+    """The next followers, past the follow `after`, are to hear of an entry: that it is there, or there no more."""
 
     post_id: int
     author_id: int
     after: int
     deleted: bool
+    repost: FeedRepost | None = None
 
 
-def entry_of(post_id: int, author_id: int) -> str:
-    """A post in a feed: the id that orders it, the post's, and its author's, so that a read needs no look-up for it."""
-    entry = ids.encode(post_id)
-    return f"{entry}{entry}{ids.encode(author_id)}"
-
-
-def parts_of(entry: str) -> tuple[int, int, int]:
-    """The ordering id, the post's and the author's of an entry."""
+def decoded(text: str) -> Entry:
+    """The entry behind its form in Redis."""
     n = ids.LENGTH
-    return ids.decode(entry[:n]), ids.decode(entry[n : 2 * n]), ids.decode(entry[2 * n :])
+    position, post_id, author_id = ids.decode(text[:n]), ids.decode(text[n : 2 * n]), ids.decode(text[2 * n : 3 * n])
+    if len(text) == 3 * n:
+        return Entry(post_id, author_id)
+    return Entry(post_id, author_id, FeedRepost(position, ids.decode(text[3 * n :])))
+
+
+def shown(owners: list[int], entry: Entry) -> Command:
+    """The command that brings an entry into feeds. A repost that was undone stays out, however late this comes."""
+    return FEEDS.add_to_all(owners, [entry.encoded()], act=None if entry.repost is None else entry.repost.id)
+
+
+def withdrawn(owners: list[int], entry: Entry) -> list[Command]:
+    """The commands that take an entry out of feeds."""
+    if entry.repost is None:
+        return [FEEDS.remove_from_all(owners, [entry.encoded()])]
+    return FEEDS.take_back(owners, [entry.encoded()], entry.repost.id)

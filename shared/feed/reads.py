@@ -3,49 +3,59 @@
 from typing import Final
 
 from shared.feed import store
-from shared.feed.model import FEEDS, entry_of, parts_of
+from shared.feed.model import FEEDS, Entry, FeedRepost, decoded
 from shared.kernel import cache, db, guard, ids, running, single_flight
 from shared.kernel.endpoint import Caller, Encoded
 from shared.kernel.pages import PageQuery, cursor, join
 from shared.posts import reads as posts
-from shared.visibility.model import shows_in_feed
+from shared.visibility.model import Relation, may_notify, shows_in_feed
 
 # Asked for beyond a page, so that what the gate takes out seldom costs a third trip.
 _SPARE: Final = 5
 
 
 async def page(caller: Caller, query: PageQuery) -> Encoded:
-    """A page of the caller's feed, newest first, refilled for what the gate took out."""
+    """A page of the caller's feed, newest first, refilled for what the gate took out; a post comes once a page."""
     before = query.before("f")
-    items: list[bytes] = []
+    items: dict[int, bytes] = {}
     while True:
         wanted = query.limit - len(items) + 1 + _SPARE
         entries = await _entries(caller.user_id, before, wanted)
-        for position, encoded in await _visible(caller, entries):
-            if len(items) == query.limit:
-                return join(items, cursor("f", before or 0))
-            items.append(encoded)
-            before = position
+        for entry, encoded in await _visible(caller, entries):
+            if entry.post_id not in items:
+                if len(items) == query.limit:
+                    return join([*items.values()], cursor("f", before or 0))
+                items[entry.post_id] = encoded
+            before = entry.position
         if len(entries) < wanted:
-            return join(items, None)
-        before = parts_of(entries[-1])[0] if len(items) < query.limit else before
+            return join([*items.values()], None)
         if len(items) == query.limit:
-            return join(items, cursor("f", before or 0))
+            return join([*items.values()], cursor("f", before or 0))
+        before = entries[-1].position
 
 
-async def _visible(caller: Caller, entries: list[str]) -> list[tuple[int, bytes]]:
+async def _visible(caller: Caller, entries: list[Entry]) -> list[tuple[Entry, bytes]]:
     if not entries:
         return []
-    parts = [parts_of(entry) for entry in entries]
-    shown, relations = await posts.splice_with_relations(caller, [(post_id, author) for _, post_id, author in parts])
-    return [
-        (position, shown[post_id])
-        for position, post_id, author in parts
-        if post_id in shown and shows_in_feed(relations[author], own=author == caller.user_id)
-    ]
+    reposters = [entry.repost.user_id for entry in entries if entry.repost is not None]
+    view = await posts.look(caller, [(entry.post_id, entry.author_id) for entry in entries], people=reposters)
+    found: list[tuple[Entry, bytes]] = []
+    for entry in entries:
+        if _belongs(caller, entry, view.relations):
+            encoded = view.post(entry.post_id, entry.author_id, entry.repost and entry.repost.user_id)
+            if encoded is not None:
+                found.append((entry, encoded))
+    return found
 
 
-async def _entries(user_id: int, before: int | None, count: int) -> list[str]:
+def _belongs(caller: Caller, entry: Entry, relations: dict[int, Relation]) -> bool:
+    if not shows_in_feed(relations[entry.teller], own=entry.teller == caller.user_id):
+        return False
+    # What somebody else reposts comes from no one whom the caller has muted, either.
+    return entry.repost is None or may_notify(relations[entry.author_id])
+
+
+async def _entries(user_id: int, before: int | None, count: int) -> list[Entry]:
     asked = FEEDS.ask(user_id, before, count)
     try:
         found = FEEDS.take(await guard.first(*asked), count)
@@ -55,7 +65,7 @@ async def _entries(user_id: int, before: int | None, count: int) -> list[str]:
             found = FEEDS.take(await cache.run(*asked), count)
         if found.complete and (not found.exhausted or before is None):
             # A whole timeline shorter than what it keeps is the whole feed: no need to look behind it.
-            return found.entries
+            return [decoded(entry) for entry in found.entries]
     except cache.CacheUnavailable:
         pass  # Postgres has the feed too
     return await running.in_thread(_entries_in_postgres, user_id, ids.MAX if before is None else before, count)
@@ -65,10 +75,15 @@ async def build(user_id: int) -> None:
     """Build a user's feed in Redis from Postgres."""
     (mark,) = await cache.run(FEEDS.begin_building(user_id))
     newest = await running.in_thread(_entries_in_postgres, user_id, ids.MAX, FEEDS.keep)
-    await cache.run(FEEDS.fill(user_id, mark, newest))
+    await cache.run(FEEDS.fill(user_id, mark, [entry.encoded() for entry in newest]))
 
 
-def _entries_in_postgres(user_id: int, before: int, count: int) -> list[str]:
+def _entries_in_postgres(user_id: int, before: int, count: int) -> list[Entry]:
     with db.connection() as conn:
         rows = store.OF_USER.all(conn, user_id=user_id, before=before, limit=count)
-    return [entry_of(row.post_id, row.author_id) for row in rows]
+    return [_entry_of(row) for row in rows]
+
+
+def _entry_of(row: store.EntryRow) -> Entry:
+    repost = None if row.reposter_id is None else FeedRepost(row.position, row.reposter_id)
+    return Entry(row.post_id, row.author_id, repost)

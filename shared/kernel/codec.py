@@ -191,7 +191,7 @@ def _faults(value: Any, kind: Any, path: str, strict: bool) -> typing.Iterator[F
             yield from _one_fault(value, kind, path, strict, shallow=True)
             kind, origin = inner, list
     if origin in (typing.Union, types.UnionType):
-        options = [option for option in typing.get_args(kind) if option is not type(None)]
+        options = [option for option in typing.get_args(kind) if option not in (type(None), msgspec.UnsetType)]
         if len(options) == 1 and value is not None:
             yield from _faults(value, options[0], path, strict)
             return
@@ -210,11 +210,14 @@ def _faults(value: Any, kind: Any, path: str, strict: bool) -> typing.Iterator[F
 def _broken_rules(value: Any) -> typing.Iterator[FieldError]:
     """Rules beyond types: a struct may have `RULES`, a map from a field's name to a function of its value.
 
-    They are apart from the actions so that their faults are named beside those of types, all at once.
+    They are apart from the actions so that their faults are named beside those of types, all at once. What was left
+    out of a change has none.
     """
     rules: Rules = getattr(value, "RULES", {})
     for name, rule in rules.items():
-        yield from rule(getattr(value, name))
+        given = getattr(value, name)
+        if given is not msgspec.UNSET:
+            yield from rule(given)
 
 
 def _struct_faults(

@@ -34,6 +34,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     google_cloud_project: str
     pubsub_emulator_host: str
     storage_bucket: str
+    private_bucket: str
     storage_emulator_host: str
     storage_signer_file: str
     media_base_url: str
@@ -125,6 +126,7 @@ def read(env: Mapping[str, str]) -> Settings:
         google_cloud_project=text("GOOGLE_CLOUD_PROJECT"),
         pubsub_emulator_host=text("PUBSUB_EMULATOR_HOST", ""),
         storage_bucket=text("STORAGE_BUCKET"),
+        private_bucket=text("PRIVATE_BUCKET", "") or f"{text('STORAGE_BUCKET')}-private",
         storage_emulator_host=optional("STORAGE_EMULATOR_HOST", web, ""),
         storage_signer_file=text("STORAGE_SIGNER_FILE", ""),
         media_base_url=web("MEDIA_BASE_URL", text("MEDIA_BASE_URL")),

@@ -17,13 +17,22 @@ from shared.kernel import ids
 from shared.kernel.problems import NotFound
 
 PostId = NewType("PostId", int)
+CommentId = NewType("CommentId", int)
 NotificationId = NewType("NotificationId", int)
+SessionId = NewType("SessionId", int)
+ReportId = NewType("ReportId", int)
 Username = NewType("Username", str)
 
 LimitClass = Literal["read", "write", "sign_in", "mail", "upload"]
 _PATH_PARAMETER: Final = re.compile(r"\{(\w+)\}")
 # The same whether an id can't be one or only names nothing.
-_ABSENT: Final[dict[Any, str]] = {PostId: "post_not_found"}
+_ABSENT: Final[dict[Any, str]] = {
+    PostId: "post_not_found",
+    CommentId: "comment_not_found",
+    SessionId: "session_not_found",
+    NotificationId: "notification_not_found",
+    ReportId: "report_not_found",
+}
 _USERNAME: Final = re.compile(r"[a-z0-9_.]{3,30}")
 
 
@@ -56,7 +65,7 @@ class WithCookie(msgspec.Struct, frozen=True):
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """One endpoint, as declared. `path` has `{parameters}`; `auth` says who may come in."""
+    """One endpoint, as declared. `path` has `{parameters}`; `auth` says who comes in, `forbids` that some may not."""
 
     name: str
     function: Callable[..., Any]
@@ -65,6 +74,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     status: int
     limit: LimitClass
     auth: Literal["caller", "viewer", "public"]
+    forbids: bool
     path_parameters: dict[str, Any]
     body: Any
     query: Any
@@ -97,12 +107,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def endpoint(
-    route: str, *, status: int = 200, limit: LimitClass | None = None, answers: Any = None
+    route: str, *, status: int = 200, limit: LimitClass | None = None, answers: Any = None, forbids: bool = False
 ) -> Callable[[F], F]:
     """Declare an endpoint: `@endpoint("GET /v1/posts/{post_id}")`.
 
     `answers` is the schema where the annotation is `Encoded`. The class of rate limit is `read` for GET and `write`
-    for all else unless given.
+    for all else unless given. `forbids` is for a GET that may answer 403; what changes something may always.
     """
     method, _, path = route.partition(" ")
 
@@ -122,6 +132,7 @@ def endpoint(
             status=204 if answer is type(None) else status,
             limit=limit or ("read" if method == "GET" else "write"),
             auth=auth,
+            forbids=forbids or (auth != "public" and method != "GET"),
             path_parameters={name: hints[name] for name in _PATH_PARAMETER.findall(path)},
             body=body,
             query=hints.get("query"),

@@ -164,7 +164,7 @@ def _problems_of(one: Endpoint) -> list[int]:
     if one.body is not None:
         statuses |= {400, 413, 415}
     if one.auth != "public":
-        statuses |= {401} if one.method == "GET" else {401, 403}
+        statuses |= {401, 403} if one.forbids else {401}
     if one.path_parameters:
         statuses.add(404)
     if one.method == "POST":
@@ -180,7 +180,8 @@ def _success_headers(one: Endpoint) -> dict[str, Any]:
         names.append("ETag")
     if one.method == "POST":
         names.append("Idempotent-Replayed")
-    if typing.get_type_hints(one.function).get("return") is WithCookie:
+    answer = typing.get_type_hints(one.function).get("return")
+    if WithCookie in (answer, *typing.get_args(answer)):
         names.append("Set-Cookie")
     return _refer_to_headers(*names)
 

@@ -1,8 +1,8 @@
 """Pages of lists: the query that asks for one, its cursor, its answer."""
 
 import base64
-from collections.abc import Sequence
-from typing import Annotated, Generic, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -11,6 +11,18 @@ from shared.kernel.endpoint import Encoded
 from shared.kernel.problems import Invalid
 
 T = TypeVar("T")
+
+
+class Positioned(Protocol):
+    """An entry of a list."""
+
+    @property
+    def position(self) -> int:
+        """The id that orders it."""
+        ...
+
+
+E = TypeVar("E", bound=Positioned)
 
 
 class PageQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,3 +63,31 @@ def join(items: Sequence[bytes], next_cursor: str | None) -> Encoded:
     """A page of items that are encoded already."""
     end = b"null" if next_cursor is None else b'"%b"' % next_cursor.encode()
     return Encoded(b'{"items":[%b],"next_cursor":%b}' % (b",".join(items), end))
+
+
+async def refilled(
+    kind: str,
+    query: PageQuery,
+    entries: Callable[[int | None, int], Awaitable[Sequence[E]]],
+    visible: Callable[[Sequence[E]], Awaitable[list[tuple[int, bytes]]]],
+) -> Encoded:
+    """A page of what `visible` lets through of a list, as (position, encoded item); never short for what it does not.
+
+    `entries` gives up to so many of the list that are older than a position, newest first.
+    """
+    before = query.before(kind)
+    items: list[bytes] = []
+    while True:
+        wanted = query.limit - len(items) + 1
+        found = await entries(before, wanted)
+        for position, item in await visible(found):
+            if len(items) == query.limit:
+                return join(items, cursor(kind, before or 0))
+            items.append(item)
+            before = position
+        if len(found) < wanted:
+            return join(items, None)
+        before = found[-1].position
+        if len(items) == query.limit:
+            # The last one asked for was hidden; whether more follow is for the next page to say.
+            return join(items, cursor(kind, before))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, BinaryIO, Final, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -63,9 +63,10 @@ class Stat(msgspec.Struct, frozen=True):
 
 
 class Connected(msgspec.Struct, frozen=True):
-    """What a process keeps: the client's bucket, what signs, how to retry, and threads for requests side by side."""
+    """What a process keeps: the client's buckets, what signs, how to retry, and threads for requests side by side."""
 
     bucket: Bucket
+    private: Bucket
     signer: Any
     retry: Any
     threads: ThreadPoolExecutor
@@ -113,19 +114,55 @@ def stat(objects: Sequence[str]) -> list[Stat | None]:
 
 
 @running.blocking
-def delete(objects: Sequence[str]) -> None:
+def delete(objects: Sequence[str], *, private: bool = False) -> None:
     """Delete `objects`; one that isn't there is no error. Raises StorageUnavailable: then some may be left."""
     connected = _connect()
+    bucket = connected.private if private else connected.bucket
     not_found: type[Exception] = importlib.import_module("google.cloud.exceptions").NotFound
 
     def remove(name: str) -> None:
         try:
             # Names are never used twice (sign_upload), so deleting again after a lost answer does no harm.
-            connected.bucket.delete_blob(name, timeout=TIMEOUT_SECONDS, retry=connected.retry)
+            bucket.delete_blob(name, timeout=TIMEOUT_SECONDS, retry=connected.retry)
         except not_found:
             pass
 
     _each(connected, remove, [name for name in objects if _can_be(name)])
+
+
+@running.blocking
+def put_private(object: str, contents: BinaryIO, content_type: str, filename: str) -> None:
+    """Write `contents` as `object` in the private bucket, where only a signed URL reads it, as a download `filename`.
+
+    What was there under its name is written over. Raises StorageUnavailable.
+    """
+    connected = _connect()
+    blob = connected.private.blob(object)
+    blob.content_disposition = f'attachment; filename="{filename}"'
+    # Nothing keeps a copy of what is someone's alone.
+    blob.cache_control = "private, no-store"
+    _timed(
+        lambda: blob.upload_from_file(
+            contents, rewind=True, content_type=content_type, timeout=TIMEOUT_SECONDS, retry=connected.retry
+        )
+    )
+
+
+@running.blocking
+def sign_download(object: str, expires_seconds: int) -> str:
+    """A V4-signed URL that reads `object` of the private bucket for `expires_seconds`, a week at most.
+
+    No request with a local key; without, as of sign_upload.
+    """
+    connected = _connect()
+    with _unavailable():
+        return connected.private.blob(object).generate_signed_url(
+            version="v4",
+            method="GET",
+            expiration=expires_seconds,
+            credentials=connected.signer,
+            api_access_endpoint=settings().storage_emulator_host or "https://storage.googleapis.com",
+        )
 
 
 def public_url(object: str) -> str:
@@ -232,7 +269,8 @@ def _new() -> Connected:
         client = storage.Client(project=chosen.google_cloud_project)
     retry = retries.DEFAULT_RETRY.with_delay(initial=0.1, maximum=1.0, multiplier=2.0).with_timeout(RETRY_SECONDS)
     threads = ThreadPoolExecutor(PARALLEL, "storage")
-    return Connected(client.bucket(chosen.storage_bucket), _signer(chosen.storage_signer_file), retry, threads)
+    buckets = client.bucket(chosen.storage_bucket), client.bucket(chosen.private_bucket)
+    return Connected(*buckets, _signer(chosen.storage_signer_file), retry, threads)
 
 
 def _signer(file: str) -> Any:

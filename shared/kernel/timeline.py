@@ -5,8 +5,11 @@ the list needs to know of an entry. "~" sorts behind every id, and marks a set t
 entry. While one is built from Postgres, `building` is set *before* Postgres is read, and additions are taken
 meanwhile: what was committed before is read, what is committed after is added. What takes entries out, or drops the
 whole timeline, ends what is being built: it may have read what is gone by now, and so completes nothing.
+
+"!" sorts before every id, and marks a set that is all of the list: it is the first to go when the oldest are trimmed.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -17,13 +20,18 @@ from shared.kernel.projection import VERSION_DIGITS
 TTL_SECONDS: Final = 7 * 24 * 3600
 _BUILDING_SECONDS: Final = 60
 _COMPLETE: Final = "~"
-# How long a drop is remembered: longer than its event is tried again for.
+_WHOLE: Final = "!"
+# How long a drop, or what was taken back, is remembered: longer than its event is tried again for.
 _DROP_SECONDS: Final = 24 * 3600
+# How long it is remembered which version was placed: longer than anything that read an older one is under way.
+_PLACED_SECONDS: Final = 3600
 
-# KEYS: timelines and their building marks, in turn. ARGV: ttl, how many to keep, members. Only what is complete or
-# being built takes additions: a timeline that nobody reads costs nothing.
+# KEYS: timelines and their building marks, in turn; then perhaps a mark that these entries were taken back for good.
+# ARGV: ttl, how many to keep, members. Only what is complete or being built takes additions: a timeline that nobody
+# reads costs nothing.
 _ADD: Final = cache.Script("""
-for k = 1, #KEYS, 2 do
+if #KEYS % 2 == 1 and redis.call('EXISTS', KEYS[#KEYS]) == 1 then return end
+for k = 1, #KEYS - 1, 2 do
   if redis.call('ZSCORE', KEYS[k], '~') or redis.call('EXISTS', KEYS[k + 1]) == 1 then
     for i = 3, #ARGV do redis.call('ZADD', KEYS[k], 0, ARGV[i]) end
     redis.call('ZREMRANGEBYRANK', KEYS[k], 0, -(ARGV[2] + 2))
@@ -65,14 +73,50 @@ redis.call('SET', KEYS[3], ARGV[1], 'EX', ARGV[2])
 redis.call('DEL', KEYS[1], KEYS[2])
 return 1
 """)
+# KEYS: the version placed last, then timelines and their building marks, in turn. ARGV: a version, how long to remember
+# it, ttl, then for each timeline how many to keep, the end of the members that are one's own, and the one to be there,
+# or ''. A first version finds nothing of its own; any other looks through what is kept. What is older than all that a
+# set has is not put in, unless the set is whole: there may be a gap between. One that has shrunk to half goes, to be
+# built again.
+_PLACE: Final = cache.Script("""
+if (redis.call('GET', KEYS[1]) or '') > ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+local again = ARGV[1] > '0000000000000001'
+for k = 2, #KEYS, 2 do
+  local list, a = KEYS[k], 3 * k / 2 + 1
+  local keep, ending, entry = tonumber(ARGV[a]), ARGV[a + 1], ARGV[a + 2]
+  local complete = redis.call('ZSCORE', list, '~')
+  if complete or redis.call('EXISTS', KEYS[k + 1]) == 1 then
+    if again then
+      for _, member in ipairs(redis.call('ZRANGE', list, 0, -1)) do
+        if member ~= entry and string.sub(member, -#ending) == ending then redis.call('ZREM', list, member) end
+      end
+      redis.call('DEL', KEYS[k + 1])
+    end
+    local oldest = redis.call('ZRANGE', list, 0, 0)[1]
+    if complete and oldest ~= '!' and redis.call('ZCARD', list) <= keep / 2 then
+      redis.call('DEL', list)
+    elseif entry ~= '' and (not complete or oldest == '!' or entry > oldest) then
+      redis.call('ZADD', list, 0, entry)
+      redis.call('ZREMRANGEBYRANK', list, 0, -(keep + 2))
+      if redis.call('TTL', list) < 0 then redis.call('EXPIRE', list, ARGV[3]) end
+    end
+  end
+end
+return 1
+""")
 
 
 class Slice(msgspec.Struct, frozen=True):
-    """Entries of a timeline, newest first. `complete`: Redis has the timeline; `exhausted`: it has no older entry."""
+    """Entries of a timeline, newest first.
+
+    `complete`: Redis has the timeline; `exhausted`: it has no older entry; `ended`: nor has the list itself.
+    """
 
     entries: list[str]
     complete: bool
     exhausted: bool
+    ended: bool
 
 
 class Timeline:
@@ -85,6 +129,9 @@ class Timeline:
     def key(self, owner: int) -> str:
         """The owner's set."""
         return f"{self.name}:{ids.encode(owner)}"
+
+    def _taken_back(self, act: int) -> str:
+        return f"{self.name}:undone:{ids.encode(act)}"
 
     def _building(self, owner: int) -> str:
         return f"{self.name}:building:{ids.encode(owner)}"
@@ -100,15 +147,23 @@ class Timeline:
     def take(self, replies: list[Any], count: int) -> Slice:
         """The entries in the replies to `ask`."""
         entries = [member.decode() for member in replies[1]]
-        return Slice(entries, replies[0] is not None, len(entries) < count)
+        ended = bool(entries) and entries[-1] == _WHOLE
+        if ended:
+            entries.pop()
+        return Slice(entries, replies[0] is not None, len(entries) < count, ended)
 
     def add(self, owner: int, members: list[str]) -> cache.Command:
         """The command that adds entries, if the timeline is there."""
         return self.add_to_all([owner], members)
 
-    def add_to_all(self, owners: list[int], members: list[str]) -> cache.Command:
-        """The command that adds the same entries to the timelines of many."""
-        return _ADD.command(self._keys(owners), [TTL_SECONDS, self.keep, *members])
+    def add_to_all(self, owners: list[int], members: list[str], *, act: int | None = None) -> cache.Command:
+        """The command that adds the same entries to the timelines of many; not if their `act` was taken back."""
+        marks = [] if act is None else [self._taken_back(act)]
+        return _ADD.command([*self.keys(owners), *marks], [TTL_SECONDS, self.keep, *members])
+
+    def take_back(self, owners: list[int], members: list[str], act: int) -> list[cache.Command]:
+        """The commands that take the entries of an act out, for good: who adds them late adds nothing."""
+        return [("SET", self._taken_back(act), "1", "EX", _DROP_SECONDS), self.remove_from_all(owners, members)]
 
     def remove(self, owner: int, members: list[str]) -> cache.Command:
         """The command that takes entries out."""
@@ -116,21 +171,48 @@ class Timeline:
 
     def remove_from_all(self, owners: list[int], members: list[str]) -> cache.Command:
         """The command that takes the same entries out of the timelines of many."""
-        return _REMOVE.command(self._keys(owners), members)
+        return _REMOVE.command(self.keys(owners), members)
 
     def drop(self, owner: int, cause: int, version: int) -> cache.Command:
         """The command that drops a timeline which a change of `cause` made wrong, once a version of it."""
         dropped = f"{self.name}:dropped:{ids.encode(owner)}{ids.encode(cause)}"
-        return _DROP.command([*self._keys([owner]), dropped], [f"{version:0{VERSION_DIGITS}d}", _DROP_SECONDS])
+        return _DROP.command([*self.keys([owner]), dropped], [f"{version:0{VERSION_DIGITS}d}", _DROP_SECONDS])
 
     def begin_building(self, owner: int) -> cache.Command:
         """The command to run before Postgres is read for `fill`; its reply is the mark to fill under."""
-        return _BEGIN.command(self._keys([owner]), [ids.encode(ids.new_id()), _BUILDING_SECONDS])
+        return _BEGIN.command(self.keys([owner]), [ids.encode(ids.new_id()), _BUILDING_SECONDS])
 
     def fill(self, owner: int, mark: bytes, members: list[str]) -> cache.Command:
-        """The command that completes the timeline with what was read, unless something was taken out meanwhile."""
-        pairs = [piece for member in [*members, _COMPLETE] for piece in (0, member)]
-        return _FILL.command(self._keys([owner]), [mark, self.keep, TTL_SECONDS, *pairs])
+        """The command that completes the timeline with what was read, unless something was taken out meanwhile.
 
-    def _keys(self, owners: list[int]) -> list[str]:
+        `members` are the newest `keep`, or all there are.
+        """
+        marks = [_COMPLETE, _WHOLE] if len(members) < self.keep else [_COMPLETE]
+        pairs = [piece for member in [*members, *marks] for piece in (0, member)]
+        return _FILL.command(self.keys([owner]), [mark, self.keep, TTL_SECONDS, *pairs])
+
+    def keys(self, owners: list[int]) -> list[str]:
+        """The owners' sets, each with its building mark."""
         return [key for owner in owners for key in (self.key(owner), self._building(owner))]
+
+
+class Place(msgspec.Struct, frozen=True):
+    """The one entry that `whose` is to have in an owner's timeline, or none. Entries of `whose` end in their id."""
+
+    timeline: Timeline
+    owner: int
+    whose: int
+    entry: str | None
+
+
+def place(cause: str, version: int, places: Sequence[Place]) -> cache.Command:
+    """The command that puts entries in their places, or takes them out, unless a newer version of `cause` did so.
+
+    So it ends the same in any order, and what entry it was that is there no more need not be known.
+    """
+    keys = [f"placed:{cause}"]
+    arguments: list[str | bytes | int] = [f"{version:0{VERSION_DIGITS}d}", _PLACED_SECONDS, TTL_SECONDS]
+    for one in places:
+        keys += one.timeline.keys([one.owner])
+        arguments += [one.timeline.keep, ids.encode(one.whose), one.entry or ""]
+    return _PLACE.command(keys, arguments)

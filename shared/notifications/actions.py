@@ -1,18 +1,37 @@
 """Telling users of acts, taking it back, marking as read."""
 
 from collections.abc import Sequence
+from typing import Final
 
-from shared.kernel import cache, db, events, ids
-from shared.kernel.endpoint import Caller
+import msgspec
+
+from shared.comments import reads as comments
+from shared.comments.model import CommentCreated, CommentDeleted, CommentEdited, CommentReacted
+from shared.engagement import reads as engagement
+from shared.engagement.model import PostReacted, PostReposted
+from shared.kernel import cache, clock, db, events, ids, log
+from shared.kernel.endpoint import Caller, Encoded, NotificationId
+from shared.kernel.problems import NotFound
 from shared.live import publish
 from shared.notifications import projection, reads, store
-from shared.notifications.model import Act, NotificationChanged, NotificationsRead
+from shared.notifications.model import (
+    Act,
+    NotificationChanged,
+    NotificationSettings,
+    NotificationSettingsEdit,
+    NotificationsRead,
+)
 from shared.posts import reads as posts
-from shared.posts.model import PostCreated, PostDeleted
+from shared.posts.model import PostCreated, PostDeleted, PostEdited
 from shared.profiles import reads as profiles
 from shared.profiles.model import FollowChanged
 from shared.visibility import reads as visibility
 from shared.visibility.model import may_notify
+
+# A notification that grows by a thousand acts a second is told live once in so long.
+TOLD_APART_MS: Final = 1000
+# What has not been told so long after it was due is given to another event with the next change.
+_LOST_MS: Final = 60_000
 
 
 def of_follow(event: FollowChanged) -> None:
@@ -22,21 +41,63 @@ def of_follow(event: FollowChanged) -> None:
         apply([Act(event.followee_id, "follow", f"user:{username}", event.follower_id, event.follow_id, event.version)])
 
 
-def of_post(event: PostCreated | PostDeleted) -> None:
-    """Tell those mentioned in a post, or take it back: whichever the post is by now."""
-    state = posts.mentions_of(event.post_id)
-    if state is None:
+def of_post(event: PostCreated | PostEdited | PostDeleted) -> None:
+    """Tell those mentioned in a post, or take it back: whichever it is by now."""
+    subject, author = f"post:{ids.encode(event.post_id)}", event.author_id
+    mentions = posts.mentions_of(event.post_id)
+    apply([Act(one.user_id, "mention", subject, author, one.act_id, one.version) for one in mentions])
+
+
+def of_engagement(event: PostReacted | PostReposted | CommentReacted) -> None:
+    """Tell an author that somebody reacted to or reposted what is theirs, or take it back: whichever it is by now."""
+    act = engagement.act_of(event)
+    if act is not None:
+        kind = "repost" if isinstance(event, PostReposted) else "reaction"
+        subject = f"{'comment' if isinstance(event, CommentReacted) else 'post'}:{ids.encode(event.subject_id)}"
+        apply([Act(event.author_id, kind, subject, event.user_id, act.act_id, act.version)])
+
+
+def of_comment(event: CommentCreated | CommentEdited | CommentDeleted) -> None:
+    """Tell of a comment, or take it back: whichever it is by now. Each is told of it once.
+
+    Whom it replies to is told as of a `reply`, else the post's author as of a `comment`, else those whom it mentions as
+    of a `mention`. Of all that one user said on a post, or in reply to one comment, the newest that stands is told:
+    deleting one of several takes nothing back. An edit tells of mentions alone.
+    """
+    told = comments.told_of(event.comment_id)
+    if told is None:
         return
-    subject = f"post:{ids.encode(event.post_id)}"
-    act_id = None if state.deleted else event.post_id
-    mentioned = profiles.named(state.mentions) if state.deleted else profiles.reachable(event.author_id, state.mentions)
-    apply([Act(user_id, "mention", subject, event.author_id, act_id, state.version) for user_id in mentioned.values()])
+    acts: list[Act] = []
+    if not isinstance(event, CommentEdited):
+        post, on_post, in_reply = f"post:{ids.encode(told.post_id)}", told.on_post, told.in_reply
+        if told.parent_author != told.post_author:
+            acts.append(Act(told.post_author, "comment", post, told.author, on_post.newest_id, on_post.version))
+        if told.parent_id is not None and told.parent_author is not None and in_reply is not None:
+            parent = f"comment:{ids.encode(told.parent_id)}"
+            acts.append(Act(told.parent_author, "reply", parent, told.author, in_reply.newest_id, in_reply.version))
+    before = event.mentioned if isinstance(event, CommentEdited) else []
+    apply([*acts, *_mentions_in(event.comment_id, told, before)])
+
+
+def _mentions_in(comment_id: int, told: comments.Told, before: list[str]) -> list[Act]:
+    now = [] if told.deleted else [name for name in told.mentions if name not in before]
+    over = [*before, *told.mentions] if told.deleted else [name for name in before if name not in told.mentions]
+    others = {told.post_author, told.parent_author}
+    subject = f"comment:{ids.encode(comment_id)}"
+    acts = {
+        user_id: act_id
+        for found, act_id in ((profiles.named(over), None), (profiles.reachable(told.author, now), comment_id))
+        for user_id in found.values()
+        if user_id not in others
+    }
+    return [Act(user_id, "mention", subject, told.author, act_id, told.version) for user_id, act_id in acts.items()]
 
 
 def apply(acts: Sequence[Act]) -> None:
     """Bring acts into their notifications: in any order, any number of times, it ends the same.
 
-    Nobody is told of themselves, nor across a block or of someone muted; taking back is done for all.
+    Nobody is told of themselves, nor across a block, of someone muted, or of a type they want none of; taking back is
+    done for all.
     """
     others = [act for act in acts if act.user_id != act.actor_id]
     relations = visibility.among([(act.user_id, act.actor_id) for act in others if act.act_id is not None])
@@ -57,39 +118,48 @@ def _apply(acts: Sequence[Act]) -> list[int]:
             kinds=[kind for _, kind, _ in keys],
             subjects=[subject for _, _, subject in keys],
         )
-        id_of = {(group.user_id, group.type, group.subject): group.id for group in groups}
+        by_key = {(group.user_id, group.type, group.subject): group for group in groups}
         newest = {
-            (id_of[act.user_id, act.type, act.subject], act.actor_id): act
+            (by_key[act.user_id, act.type, act.subject], act.actor_id): act
             for act in sorted(acts, key=lambda act: act.version)
         }
         heard = store.SET_ACTS.all(
             conn,
-            ids=[group_id for group_id, _ in newest],
+            ids=[group.id for group, _ in newest],
             actor_ids=[actor_id for _, actor_id in newest],
             act_ids=[act.act_id for act in newest.values()],
             versions=[act.version for act in newest.values()],
+            unwanted=[group.unwanted for group, _ in newest],
         )
         if not heard:
             return []  # it was all heard before, or something newer was
+        now = clock.now_ms()
         changed = store.COUNT_ACTS.all(
             conn,
             ids=[group.id for group in heard],
             steps=[group.step for group in heard],
             added=[group.added for group in heard],
+            now=now,
+            apart=TOLD_APART_MS,
+            lost=now - _LOST_MS,
+            trace=log.trace_id.get() or None,
         )
-        events.emit(conn, *[NotificationChanged(group.id, group.user_id, group.version) for group in changed])
-    return [group.user_id for group in changed]
+    return [row.user_id for row in changed]
 
 
 def push(event: NotificationChanged) -> None:
     """Tell the user's sockets what a notification is by now: each change is heard, once, at least in what it led to.
 
     Before that, what is cached of them is dropped: who hears of a change reads it. What is told goes by the version
-    that was read, not by the event's: of two at once the older never comes last.
+    that was read: of two at once the older never comes last.
     """
+    which = {"id": event.notification_id, "user_id": event.user_id}
+    with db.connection() as conn:
+        if store.BEGIN_TELLING.maybe(conn, **which, due_at=event.due_at, now=clock.now_ms()) is None:
+            return
     refresh(event.user_id)
     with db.connection() as conn:
-        group = store.BY_ID.maybe(conn, id=event.notification_id, user_id=event.user_id)
+        group = store.BY_ID.maybe(conn, **which)
     if group is None:
         return
     once = f"notification:{ids.encode(group.id)}"
@@ -103,12 +173,40 @@ def push(event: NotificationChanged) -> None:
         publish.deliver([event.user_id], "notification.revoked", gone, once=once, version=group.version)
 
 
+def mark_read(caller: Caller, notification_id: NotificationId) -> Encoded:
+    """Mark a notification of the caller's as read. Raises NotFound, also where nobody is left in it who may be seen."""
+    which = {"id": notification_id, "user_id": caller.user_id}
+    with db.transaction() as conn:
+        if store.MARK_READ.run(conn, **which):
+            events.emit(conn, NotificationsRead(caller.user_id))
+        group = store.BY_ID.maybe(conn, **which)
+        if group is None or group.seen_id is None:
+            raise NotFound("notification_not_found")
+    events.after_commit(*projection.changed(caller.user_id))
+    return Encoded(reads.encoded(projection.entry_of(group), profiles.load_cards_sync(group.actors)))
+
+
 def mark_all_read(caller: Caller) -> None:
     """Mark all of the caller's notifications as read."""
     with db.transaction() as conn:
         if store.MARK_ALL_READ.run(conn, user_id=caller.user_id):
             events.emit(conn, NotificationsRead(caller.user_id))
     events.after_commit(*projection.changed(caller.user_id))
+
+
+def forgetting(user_ids: Sequence[int]) -> list[cache.Command]:
+    """The commands of `refresh`, for whoever has more to tell Redis in the same trip."""
+    return [command for user_id in user_ids for command in projection.changed(user_id)]
+
+
+def edit_settings(caller: Caller, edit: NotificationSettingsEdit) -> NotificationSettings:
+    """Turn types of notifications on and off, for what others do from now on; what was told stays."""
+    named = {kind: wanted for kind, wanted in msgspec.structs.asdict(edit).items() if wanted is not msgspec.UNSET}
+    on = [kind for kind, wanted in named.items() if wanted]
+    off = [kind for kind, wanted in named.items() if not wanted]
+    with db.connection() as conn:
+        row = store.EDIT_SETTINGS.one(conn, user_id=caller.user_id, on=on, off=off)
+    return reads.settings_without(row.unwanted)
 
 
 def refresh(user_id: int) -> None:

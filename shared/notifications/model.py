@@ -46,15 +46,37 @@ class Act(msgspec.Struct, frozen=True):
     version: int
 
 
+class NotificationSettings(msgspec.Struct, frozen=True):
+    """Which types of notifications a user wants."""
+
+    reaction: bool
+    comment: bool
+    reply: bool
+    repost: bool
+    mention: bool
+    follow: bool
+
+
+class NotificationSettingsEdit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which types are wanted from now on, and which not; what is left out stays as it is."""
+
+    reaction: bool | msgspec.UnsetType = msgspec.UNSET
+    comment: bool | msgspec.UnsetType = msgspec.UNSET
+    reply: bool | msgspec.UnsetType = msgspec.UNSET
+    repost: bool | msgspec.UnsetType = msgspec.UNSET
+    mention: bool | msgspec.UnsetType = msgspec.UNSET
+    follow: bool | msgspec.UnsetType = msgspec.UNSET
+
+
 class NotificationChanged(Event, frozen=True):
-    """A notification was made, grew, shrank, or was taken back. `version` is that of its row."""
+    """A notification was made, grew, shrank, or was taken back; what it is by now is to be told at `due_at`."""
 
     notification_id: int
     user_id: int
-    version: int
+    due_at: int
 
 
 class NotificationsRead(Event, frozen=True):
-    """A user marked all notifications as read."""
+    """A user marked notifications as read."""
 
     user_id: int

@@ -1,9 +1,13 @@
 """Notifications as their owner sees them: groups in the first trip, actors' cards and relations in the second."""
 
+from collections.abc import Collection
+from typing import get_args
+
 from shared.kernel import cache, db, guard, ids, running, single_flight
 from shared.kernel.endpoint import Caller, Encoded
 from shared.kernel.pages import PageQuery, cursor, join
 from shared.notifications import projection, store
+from shared.notifications.model import NotificationSettings, NotificationType
 from shared.notifications.projection import Entry
 from shared.profiles import reads as profiles
 from shared.visibility import reads as visibility
@@ -37,6 +41,18 @@ def unread_count(user_id: int) -> int:
     """How many groups are unread that the user may see, of Postgres; counted up to 1,000."""
     with db.connection() as conn:
         return store.UNREAD.one(conn, user_id=user_id).count
+
+
+def settings_of(user_id: int) -> NotificationSettings:
+    """Which types a user wants, of Postgres."""
+    with db.connection() as conn:
+        row = store.SETTINGS.maybe(conn, user_id=user_id)
+    return settings_without(row.unwanted if row is not None else [])
+
+
+def settings_without(unwanted: Collection[str]) -> NotificationSettings:
+    """The settings of who wants all types but these."""
+    return NotificationSettings(**{kind: kind not in unwanted for kind in get_args(NotificationType)})
 
 
 def encoded(entry: Entry, found: dict[int, profiles.Card]) -> bytes:

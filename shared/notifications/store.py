@@ -22,28 +22,33 @@ class GroupRow(msgspec.Struct, frozen=True):
 
 
 class GroupKeyRow(msgspec.Struct, frozen=True):
-    """A group's id, and what makes it that group."""
+    """A group's id, what makes it that group, and whether its owner wants none of its type."""
 
     id: int
     user_id: int
     type: str
     subject: str
+    unwanted: bool
 
 
 class HeardRow(msgspec.Struct, frozen=True):
-    """What acts that were news change in a group: how many more actors there are, and whether one was added."""
+    """What acts that were news change in a group: how many more actors there are, and whether one acted anew."""
 
     id: int
     step: int
     added: bool
 
 
-class ChangedRow(msgspec.Struct, frozen=True):
-    """A group after a change."""
+class OwnerRow(msgspec.Struct, frozen=True):
+    """Whose a notification is."""
 
-    id: int
     user_id: int
-    version: int
+
+
+class SettingsRow(msgspec.Struct, frozen=True):
+    """The types that a user wants none of."""
+
+    unwanted: list[str]
 
 
 class CountRow(msgspec.Struct, frozen=True):
@@ -60,41 +65,78 @@ LOCK_GROUPS = db.Statement(
          FROM unnest(CAST(:ids AS bigint[]), CAST(:user_ids AS bigint[]), CAST(:kinds AS text[]),
                      CAST(:subjects AS text[])) AS g (id, user_id, type, subject)
         ORDER BY user_id, type, subject
-       ON CONFLICT (user_id, type, subject) DO UPDATE SET version = n.version RETURNING id, user_id, type, subject""",
+       ON CONFLICT (user_id, type, subject) DO UPDATE SET version = n.version
+       RETURNING id, user_id, type, subject,
+                 EXISTS (SELECT FROM notification_settings s
+                          WHERE s.user_id = n.user_id AND n.type = ANY(s.unwanted))""",
     GroupKeyRow,
 )
-# Only what is newer than what was heard of this actor is taken, and gives a row for its group. `before` sees the actors
-# as they were when the statement began; the groups are locked, so that nobody else changes them.
+# Only what is newer than what was heard of this actor is taken, and gives a row for its group if it changes anything:
+# the same act under a newer version is no news, nor is that one who was not in the group still isn't. `before` sees the
+# actors as they were when the statement began; the groups are locked, so that nobody else changes them. Of what is
+# unwanted only what takes back is taken: an act undone, or the one before it in its place. Of one whose account was
+# deleted nothing is heard any more: their acts are erased (shared/accounts/erasure_store.py).
 SET_ACTS = db.Statement(
     """WITH act AS MATERIALIZED (
          SELECT * FROM unnest(CAST(:ids AS bigint[]), CAST(:actor_ids AS bigint[]), CAST(:act_ids AS bigint[]),
-                              CAST(:versions AS bigint[])) AS a (id, actor_id, act_id, version)
+                              CAST(:versions AS bigint[]), CAST(:unwanted AS boolean[]))
+                       AS a (id, actor_id, act_id, version, unwanted)
+          WHERE EXISTS (SELECT FROM users u WHERE u.id = a.actor_id AND u.state <> 'deleted')
        ), before AS MATERIALIZED (
-         SELECT a.notification_id, a.actor_id FROM act
+         SELECT a.notification_id, a.actor_id, a.act_id FROM act
            JOIN notification_actors a ON a.notification_id = act.id AND a.actor_id = act.actor_id
           WHERE a.act_id IS NOT NULL
        ), heard AS (
          INSERT INTO notification_actors AS a (notification_id, actor_id, act_id, act_version)
-         SELECT id, actor_id, act_id, version FROM act
+         SELECT act.id, act.actor_id, act.act_id, act.version
+           FROM act LEFT JOIN before b ON b.notification_id = act.id AND b.actor_id = act.actor_id
+          WHERE NOT act.unwanted OR act.act_id IS NULL OR act.act_id <= b.act_id
          ON CONFLICT (notification_id, actor_id)
          DO UPDATE SET act_id = excluded.act_id, act_version = excluded.act_version
            WHERE a.act_version < excluded.act_version
          RETURNING notification_id, actor_id, act_id
        )
-       SELECT notification_id, count(heard.act_id) - count(before.actor_id), bool_or(heard.act_id IS NOT NULL)
-         FROM heard LEFT JOIN before USING (notification_id, actor_id) GROUP BY notification_id""",
+       SELECT notification_id, count(heard.act_id) - count(before.actor_id),
+              coalesce(bool_or(heard.act_id > coalesce(before.act_id, 0)), false)
+         FROM heard LEFT JOIN before USING (notification_id, actor_id)
+        WHERE heard.act_id IS DISTINCT FROM before.act_id GROUP BY notification_id""",
     HeardRow,
 )
 # Counted by steps, so that a group of a million costs no more than one of three. A new act makes the group unread; one
-# undone leaves that as it was. Gives a row unless there was nothing in it and still is: of that nobody is told.
+# undone, or told again, leaves that as it was. Gives the owner unless there was nothing in it and still is: of that
+# nobody is told.
+#
+# The event that tells it live is due `:apart` after it was last told. While one is on its way, that one tells this
+# change too, and there is no other: unless it has been overdue since `:lost`, and may never come.
 COUNT_ACTS = db.Statement(
-    """UPDATE notifications n SET version = n.version + 1, actor_count = n.actor_count + h.step,
-              unread = n.unread OR h.added,
-              latest_id = (SELECT max(act_id) FROM notification_actors
-                            WHERE notification_id = n.id AND act_id IS NOT NULL)
-         FROM unnest(CAST(:ids AS bigint[]), CAST(:steps AS bigint[]), CAST(:added AS boolean[])) AS h (id, step, added)
-        WHERE n.id = h.id AND (n.actor_count > 0 OR h.added) RETURNING n.id, n.user_id, n.version""",
-    ChangedRow,
+    """WITH changed AS (
+         UPDATE notifications n SET version = n.version + 1, actor_count = n.actor_count + h.step,
+                unread = n.unread OR h.added,
+                latest_id = (SELECT max(act_id) FROM notification_actors
+                              WHERE notification_id = n.id AND act_id IS NOT NULL),
+                tell_at = CASE WHEN n.tell_at > :lost THEN n.tell_at ELSE greatest(:now, n.told_at + :apart) END
+           FROM unnest(CAST(:ids AS bigint[]), CAST(:steps AS bigint[]), CAST(:added AS boolean[]))
+                AS h (id, step, added)
+          WHERE n.id = h.id AND (n.actor_count > 0 OR h.added)
+         RETURNING n.id, n.user_id, n.tell_at, old.tell_at > :lost AS on_its_way
+       ), told AS (
+         INSERT INTO outbox (topic, payload, trace, created_at, due_at)
+         SELECT 'notification_changed',
+                convert_to(CAST(json_build_object('notification_id', id, 'user_id', user_id, 'due_at', tell_at)
+                                AS text), 'UTF8'),
+                :trace, :now, tell_at
+           FROM changed WHERE on_its_way IS NOT TRUE
+       )
+       SELECT DISTINCT user_id FROM changed""",
+    OwnerRow,
+)
+# For who is to tell it, before it is read: waits for changes under way, and those to come have an event of their own.
+# Nothing where another event, due later than this one, is on its way. Which one it is goes by the times in the events,
+# not by anybody's clock.
+BEGIN_TELLING = db.Statement(
+    """UPDATE notifications SET tell_at = NULL, told_at = :now
+        WHERE id = :id AND user_id = :user_id AND (tell_at IS NULL OR tell_at <= :due_at) RETURNING user_id""",
+    OwnerRow,
 )
 # The gate, when it is read: who is hidden from the owner, or gone, is neither shown nor counted. Of a group the newest
 # 1,000 acts are looked at, an index range, and the hidden among them taken from its count: to look at all of a million
@@ -131,6 +173,7 @@ UNREAD = db.Statement(
           LIMIT 1000) unread""",
     CountRow,
 )
+MARK_READ = db.Statement("UPDATE notifications SET unread = false WHERE id = :id AND user_id = :user_id AND unread")
 # Not a new version: what is still to be told is told all the same, and having been read is not told.
 MARK_ALL_READ = db.Statement(
     """WITH mine AS MATERIALIZED (
@@ -138,4 +181,15 @@ MARK_ALL_READ = db.Statement(
           ORDER BY type, subject FOR UPDATE
        )
        UPDATE notifications SET unread = false WHERE id IN (SELECT id FROM mine)"""
+)
+
+SETTINGS = db.Statement("SELECT unwanted FROM notification_settings WHERE user_id = :user_id", SettingsRow)
+# What two change at once is changed by both: the second waits for the row, and then begins with what the first left.
+EDIT_SETTINGS = db.Statement(
+    """INSERT INTO notification_settings AS s (user_id, unwanted) VALUES (:user_id, CAST(:off AS text[]))
+       ON CONFLICT (user_id) DO UPDATE SET unwanted =
+         ARRAY(SELECT kind FROM unnest(s.unwanted) AS u (kind) WHERE kind <> ALL(CAST(:on AS text[]))
+               UNION SELECT unnest(excluded.unwanted) ORDER BY 1)
+       RETURNING unwanted""",
+    SettingsRow,
 )

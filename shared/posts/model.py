@@ -1,6 +1,7 @@
 """Posts: their types, rules and events."""
 
 import unicodedata
+from functools import lru_cache
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -43,6 +44,28 @@ class NewPost(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     description: Annotated[str, msgspec.Meta(max_length=2200)]
 
 
+class PostEdit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is to be changed of a post; what is left out stays. `alt_texts` has one a medium, null for none."""
+
+    description: Annotated[str, msgspec.Meta(max_length=2200)] | msgspec.UnsetType = msgspec.UNSET
+    alt_texts: (
+        Annotated[list[Annotated[str, msgspec.Meta(max_length=1000)] | None], msgspec.Meta(max_length=10)]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
+
+
+class Entity(msgspec.Struct, frozen=True):
+    """A mention or hashtag in the description, for a link: its name, and where it is, sign included.
+
+    `start` and `end` count code points; `end` is behind the last.
+    """
+
+    type: Literal["mention", "hashtag"]
+    text: str
+    start: int
+    end: int
+
+
 class PostCounts(msgspec.Struct, frozen=True):
     """How often people engaged with a post."""
 
@@ -69,6 +92,7 @@ class PostCore(msgspec.Struct, frozen=True):
     description: str
     mentions: list[str]
     hashtags: list[str]
+    entities: list[Entity]
     created_at: int
     edited_at: int | None
     counts: PostCounts
@@ -76,14 +100,25 @@ class PostCore(msgspec.Struct, frozen=True):
 
 
 class Post(PostCore, frozen=True):
-    """A post. `mentions` are usernames; `hashtags` are without `#`, in lower case. `viewer` is null for visitors."""
+    """A post. `mentions` are usernames; `hashtags` are without `#`, in lower case. `viewer` is null for visitors.
+
+    `reposted_by` is there in feeds alone, where the post is shown as somebody's repost.
+    """
 
     author: UserCard
     viewer: PostViewer | None
+    reposted_by: UserCard | msgspec.UnsetType = msgspec.UNSET
 
 
 class PostCreated(Event, frozen=True):
     """A post was made."""
+
+    post_id: int
+    author_id: int
+
+
+class PostEdited(Event, frozen=True):
+    """A post's description or alt texts were changed."""
 
     post_id: int
     author_id: int
@@ -98,11 +133,27 @@ class PostDeleted(Event, frozen=True):
 
 def mentions_in(text: str) -> list[str]:
     """The usernames mentioned, in lower case, once each, in order."""
-    found = (match[1].lower() for match in _MENTION.finditer(text))
-    return list(dict.fromkeys(found))[:MAX_MENTIONS]
+    return _names("mention", text)[:MAX_MENTIONS]
 
 
 def hashtags_in(text: str) -> list[str]:
     """The hashtags, normalised (NFKC, case folded), once each, in order. Digits alone are a number, not a tag."""
-    found = (unicodedata.normalize("NFKC", match[1]).casefold() for match in _HASHTAG.finditer(text))
-    return list(dict.fromkeys(tag for tag in found if not tag.isnumeric()))[:MAX_HASHTAGS]
+    return _names("hashtag", text)[:MAX_HASHTAGS]
+
+
+# A post's card is made anew with each reaction, and its text is the same.
+@lru_cache(1024)
+def entities_in(text: str) -> tuple[Entity, ...]:
+    """All that looks like a mention or hashtag, in order; whether there is such a user is not known here."""
+    mentions = [Entity("mention", match[1].lower(), *match.span()) for match in _MENTION.finditer(text)]
+    tags = [Entity("hashtag", _normalised(match[1]), *match.span()) for match in _HASHTAG.finditer(text)]
+    found = [*mentions, *(tag for tag in tags if not tag.text.isnumeric())]
+    return tuple(sorted(found, key=lambda entity: entity.start))
+
+
+def _names(kind: Literal["mention", "hashtag"], text: str) -> list[str]:
+    return list(dict.fromkeys(entity.text for entity in entities_in(text) if entity.type == kind))
+
+
+def _normalised(tag: str) -> str:
+    return unicodedata.normalize("NFKC", tag).casefold()

@@ -1,6 +1,7 @@
 """Posts in Redis: `post:{id}` is the author's id and the encoded post but for its author's card and its viewer.
 
-`posts:{user}` holds the newest ids of an author (shared/kernel/timeline.py).
+`posts:{user}` holds the newest ids of an author (shared/kernel/timeline.py); `saved:{user}`, `reacted:{user}` and
+`mentioning:{user}` the newest posts that a user saved, reacted to, is mentioned in (shared/kernel/recent.py).
 """
 
 from collections.abc import Iterable
@@ -8,15 +9,21 @@ from typing import Final
 
 import msgspec
 
-from shared.feed.model import FEEDS, entry_of
+from shared.engagement.model import Part
+from shared.feed.model import Entry, shown, withdrawn
 from shared.kernel import cache, db, ids, storage
 from shared.kernel.projection import put
+from shared.kernel.recent import Recent
 from shared.kernel.timeline import Timeline
 from shared.media.model import Media, kind_of
 from shared.posts import store
-from shared.posts.model import PostCore, PostCounts
+from shared.posts.model import PostCore, PostCounts, entities_in
 
 OF_AUTHOR: Final = Timeline("posts", keep=1000)
+SAVED: Final = Recent("saved", store.ListedRow, keep=200)
+REACTED: Final = Recent("reacted", store.ListedRow, keep=200)
+MENTIONING: Final = Recent("mentioning", store.ListedRow, keep=200)
+_OF_USER: Final[dict[Part, Recent[store.ListedRow]]] = {"save": SAVED, "reaction": REACTED}
 
 
 def key(post_id: int) -> str:
@@ -44,10 +51,15 @@ def core_of(row: store.PostRow) -> PostCore:
         description=row.description,
         mentions=row.mentions,
         hashtags=row.hashtags,
+        entities=[
+            entity
+            for entity in entities_in(row.description)
+            if entity.text in (row.mentions if entity.type == "mention" else row.hashtags)
+        ],
         created_at=row.created_at,
         edited_at=row.edited_at,
-        counts=PostCounts(0, 0, 0, 0),
-        reactions={},
+        counts=PostCounts(row.reaction_count, row.comment_count, row.repost_count, row.save_count),
+        reactions=row.reactions,
     )
 
 
@@ -58,15 +70,37 @@ def body(row: store.PostRow) -> bytes:
     return ids.encode(row.author_id).encode() + msgspec.json.encode(core_of(row))
 
 
+def card(row: store.PostRow) -> cache.Command:
+    """The command that projects a post's card: all that an engagement changes of it."""
+    return put(key(row.id), row.version, body(row))
+
+
+def engaged(row: store.PostRow, part: Part, user_id: int) -> list[cache.Command]:
+    """The commands that project what an engagement of a user's changes of a post, and of the user's lists."""
+    return [card(row), *(_OF_USER[part].changed(user_id) if part in _OF_USER else [])]
+
+
+def mentioned(mentions: Iterable[store.MentionRow]) -> list[cache.Command]:
+    """The commands that project who is mentioned, or is no more, in a post."""
+    return [command for mention in mentions for command in MENTIONING.changed(mention.user_id)]
+
+
+def load_mentions(post_id: int) -> list[store.MentionRow]:
+    """The mentions of Postgres, those taken out too."""
+    with db.connection() as conn:
+        return store.MENTIONS.all(conn, post_id=post_id)
+
+
 def rows(posts: Iterable[store.PostRow]) -> list[cache.Command]:
     """The commands that project posts, and their place in their authors' lists."""
     commands: list[cache.Command] = []
     for row in posts:
-        commands.append(put(key(row.id), row.version, body(row)))
+        commands.append(card(row))
         live = row.deleted_at is None
         commands.append((OF_AUTHOR.add if live else OF_AUTHOR.remove)(row.author_id, [ids.encode(row.id)]))
         # Into the author's own feed at once: one reads one's own writes.
-        commands.append((FEEDS.add if live else FEEDS.remove)(row.author_id, [entry_of(row.id, row.author_id)]))
+        entry = Entry(row.id, row.author_id)
+        commands += [shown([row.author_id], entry)] if live else withdrawn([row.author_id], entry)
     return commands
 
 

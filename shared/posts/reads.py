@@ -1,24 +1,28 @@
 """Posts as a viewer sees them: cached cards spliced together, never decoded on the way."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
+from shared.engagement import reads as engagement
+from shared.engagement.model import NOTHING, Engaged, Engagement
 from shared.kernel import cache, db, guard, ids, running, single_flight
 from shared.kernel.endpoint import Caller, Encoded, PostId, Username
 from shared.kernel.pages import PageQuery, cursor, join
 from shared.kernel.problems import NotFound
-from shared.kernel.projection import body_of
+from shared.kernel.projection import VERSION_DIGITS, body_of
 from shared.posts import projection, store
+from shared.posts.model import PostViewer
 from shared.profiles import reads as profiles
 from shared.visibility import reads as visibility
 from shared.visibility.model import Relation, may_see
 
 _AUTHOR: Final = ids.LENGTH
-# Nobody can react to, save or repost anything yet; those endpoints fill these in.
-_VIEWER: Final = b'{"reaction":null,"saved":false,"reposted":false}'
+_UNTOUCHED: Final = b'{"reaction":null,"saved":false,"reposted":false}'
 _ANYWHERE: Final = ids.MAX
+# A post as statements of other features give it.
+PostRow = store.PostRow
 
 
 async def post(viewer: Caller | None, post_id: PostId) -> Encoded:
@@ -32,55 +36,101 @@ async def post(viewer: Caller | None, post_id: PostId) -> Encoded:
         body = (await load_bodies([post_id])).get(post_id)
     if not body:
         raise NotFound("post_not_found")
-    shown = await splice(viewer, [(post_id, ids.decode(body[:_AUTHOR].decode()))], {post_id: body})
-    if not shown:
+    author = ids.decode(body[:_AUTHOR].decode())
+    shown = (await look(viewer, [(post_id, author)], {post_id: body})).post(post_id, author)
+    if shown is None:
         raise NotFound("post_not_found")
-    return Encoded(shown[post_id])
+    return Encoded(shown)
 
 
-async def splice(
-    viewer: Caller | None, entries: Sequence[tuple[int, int]], bodies: dict[int, bytes] | None = None
-) -> dict[int, bytes]:
-    """The encoded posts that `viewer` may see, by id, in one trip. `entries` are (post, author) ids.
+class View(msgspec.Struct, frozen=True):
+    """Posts and people as one trip found them for a viewer."""
+
+    bodies: dict[int, bytes]
+    cards: dict[int, profiles.Card]
+    relations: dict[int, Relation]
+    # None for a visitor.
+    engagements: dict[int, Engagement] | None
+
+    def post(self, post_id: int, author: int, reposter: int | None = None) -> bytes | None:
+        """A post encoded, as `reposter` shows it where it is a repost; None where the viewer may not see it."""
+        body, card = self.bodies.get(post_id), self.cards.get(author)
+        by = None if reposter is None else self.cards.get(reposter)
+        if not body or card is None or (reposter is not None and by is None):
+            return None
+        if self.engagements is None:
+            return spliced(body, card, None, by)
+        if not may_see(self.relations[author]):
+            return None
+        return spliced(body, card, self.engagements[post_id], by)
+
+
+async def look(
+    viewer: Caller | None,
+    entries: Sequence[tuple[int, int]],
+    bodies: dict[int, bytes] | None = None,
+    people: Sequence[int] = (),
+) -> View:
+    """What is needed to show `entries`, (post, author) ids, in one trip; and of other people who are shown with them.
 
     `bodies` are the cached posts if they are at hand already; otherwise they are read in the same trip.
     """
-    shown, _ = await splice_with_relations(viewer, entries, bodies)
-    return shown
-
-
-async def splice_with_relations(
-    viewer: Caller | None, entries: Sequence[tuple[int, int]], bodies: dict[int, bytes] | None = None
-) -> tuple[dict[int, bytes], dict[int, Relation]]:
-    """As `splice`, and how the viewer stands to each author."""
-    authors = list(dict.fromkeys(author for _, author in entries))
-    commands: list[cache.Command] = [profiles.ask_cards(authors)]
-    commands += [] if viewer is None else [visibility.ask(viewer.user_id, authors)]
-    commands += [] if bodies is not None else [("MGET", *[projection.key(post_id) for post_id, _ in entries])]
+    users = list(dict.fromkeys([*(author for _, author in entries), *people]))
+    post_ids = list(dict.fromkeys(post_id for post_id, _ in entries))
+    commands: list[cache.Command] = [profiles.ask_cards(users)]
+    commands += [] if bodies is not None else [("MGET", *[projection.key(post_id) for post_id in post_ids])]
+    if viewer is not None:
+        commands += [visibility.ask(viewer.user_id, users), engagement.ask(viewer.user_id, post_ids)]
+    replies: list[Any]
     try:
         replies = await cache.run(*commands)
     except cache.CacheUnavailable:
-        replies = [
-            [None] * len(authors),
-            *([[None]] if viewer else []),
-            *([[None] * len(entries)] if bodies is None else []),
-        ]
+        replies = [[None] * len(users), *([] if bodies is not None else [[None] * len(post_ids)]), [None], None]
     if bodies is None:
-        bodies = await _take_bodies([post_id for post_id, _ in entries], replies[-1])
-    cards = await profiles.take_cards(authors, replies[0])
-    relations = {} if viewer is None else await visibility.take(viewer.user_id, authors, replies[1])
-    shown: dict[int, bytes] = {}
-    for post_id, author in entries:
-        body, card = bodies.get(post_id), cards.get(author)
-        if body and card and (viewer is None or may_see(relations[author])):
-            shown[post_id] = spliced(body, card, by_visitor=viewer is None)
-    return shown, relations
+        bodies = await _take_bodies(post_ids, replies.pop(1))
+    cards = await profiles.take_cards(users, replies[0])
+    if viewer is None:
+        return View(bodies, cards, {}, None)
+    relations = await visibility.take(viewer.user_id, users, replies[1])
+    return View(bodies, cards, relations, await engagement.take(viewer.user_id, post_ids, replies[2]))
 
 
-def spliced(body: bytes, card: profiles.Card, *, by_visitor: bool) -> bytes:
-    """A whole post of its cached body and its author's card."""
-    viewer = b"null" if by_visitor else _VIEWER
-    return b'%b,"author":%b,"viewer":%b}' % (body[_AUTHOR:-1], card.json, viewer)
+def ask_author(post_id: int) -> cache.Command:
+    """The command for `take_author`: the beginning of a post's card, for what hangs on a post."""
+    return ("GETRANGE", projection.key(post_id), 0, VERSION_DIGITS + ids.LENGTH - 1)
+
+
+async def take_author(post_id: int, reply: bytes | None) -> int | None:
+    """Who made a post, in the reply to `ask_author`; of Postgres on a miss. None if the post is gone."""
+    body = body_of(reply or None)
+    if body is None:
+        body = (await load_bodies([post_id])).get(post_id)
+    return ids.decode(body[:_AUTHOR].decode()) if body else None
+
+
+def projected(row: PostRow) -> cache.Command:
+    """The command that projects a post which a statement of another feature has changed."""
+    return projection.card(row)
+
+
+async def splice(viewer: Caller | None, entries: Sequence[tuple[int, int]]) -> dict[int, bytes]:
+    """The encoded posts that `viewer` may see, by id, in one trip. `entries` are (post, author) ids."""
+    view = await look(viewer, entries)
+    return {post_id: shown for post_id, author in entries if (shown := view.post(post_id, author)) is not None}
+
+
+def spliced(body: bytes, card: profiles.Card, done: Engagement | None, by: profiles.Card | None = None) -> bytes:
+    """A whole post of its cached body, its author's card, what the viewer has done, and the reposter's card."""
+    viewer = _viewer(done)
+    if by is None:
+        return b'%b,"author":%b,"viewer":%b}' % (body[_AUTHOR:-1], card.json, viewer)
+    return b'%b,"author":%b,"viewer":%b,"reposted_by":%b}' % (body[_AUTHOR:-1], card.json, viewer, by.json)
+
+
+def _viewer(done: Engagement | None) -> bytes:
+    if done is None:
+        return b"null"
+    return _UNTOUCHED if done == NOTHING else msgspec.json.encode(PostViewer(done.emoji, done.saved, done.reposted))
 
 
 async def load_bodies(post_ids: Sequence[int]) -> dict[int, bytes]:
@@ -153,34 +203,64 @@ def _ids_in_postgres(user_id: int, before: int, count: int) -> list[int]:
         return [row.id for row in store.OF_AUTHOR.all(conn, author_id=user_id, before=before, limit=count)]
 
 
-def snapshot(post_id: int) -> tuple[bytes, int] | None:
-    """A post as its followers first see it, encoded, and its author's id; None if post or author is gone.
+class Snapshot(msgspec.Struct, frozen=True):
+    """A post of Postgres, for background functions that tell many of it."""
 
-    Of Postgres, for background functions.
-    """
+    body: bytes
+    author: profiles.Card
+    reposter: profiles.Card | None
+
+    def seen_by(self, done: Engagement) -> bytes:
+        """The post encoded, for those who have done `done` with it."""
+        return spliced(self.body, self.author, done, self.reposter)
+
+
+def snapshot(post_id: int, reposter: int | None = None) -> Snapshot | None:
+    """A post, as `reposter` shows it where it is a repost; None if post, author or reposter is gone."""
     rows = projection.load([post_id])
     body = projection.body(rows[0]) if rows else b""
     if not body:
         return None
-    author = rows[0].author_id
-    card = profiles.load_cards_sync([author]).get(author)
-    return None if card is None else (spliced(body, card, by_visitor=False), author)
+    people = [rows[0].author_id, *([] if reposter is None else [reposter])]
+    cards = profiles.load_cards_sync(people)
+    if not all(person in cards for person in people):
+        return None
+    return Snapshot(body, cards[people[0]], None if reposter is None else cards[reposter])
 
 
 def refresh(post_ids: Sequence[int]) -> None:
     """Bring posts in Redis up to date. Raises CacheUnavailable, DatabaseUnavailable."""
-    cache.run_sync(*projection.rows(projection.load(post_ids)))
+    commands = projection.rows(projection.load(post_ids))
+    for post_id in post_ids:
+        commands += projection.mentioned(projection.load_mentions(post_id))
+    cache.run_sync(*commands)
 
 
-class Mentions(msgspec.Struct, frozen=True):
-    """Who is mentioned in a post, as of `version`."""
+def refresh_cards(post_ids: Sequence[int]) -> None:
+    """Bring the cards of posts in Redis up to date: all that comments change of them. Raises as `refresh`."""
+    cache.run_sync(*map(projection.card, projection.load(post_ids)))
 
-    mentions: list[str]
-    deleted: bool
+
+def refresh_engaged(event: Engaged) -> None:
+    """Bring in Redis up to date what an engagement changes of a post. Raises as `refresh`."""
+    for row in projection.load([event.subject_id]):
+        cache.run_sync(*projection.engaged(row, event.part, event.user_id))
+
+
+class Mention(msgspec.Struct, frozen=True):
+    """A mention of a user, or one that was taken out (`act_id` null)."""
+
+    user_id: int
+    act_id: int | None
     version: int
 
 
-def mentions_of(post_id: int) -> Mentions | None:
-    """Who is mentioned in a post, of Postgres, deleted ones too; None if there never was one."""
+def mentions_of(post_id: int) -> list[Mention]:
+    """Who is mentioned in a post, or was, of Postgres."""
+    return [Mention(row.user_id, row.mention_id, row.version) for row in projection.load_mentions(post_id)]
+
+
+def author_of(post_id: int) -> int | None:
+    """Whose post it is, of Postgres; None if it is gone."""
     rows = projection.load([post_id])
-    return Mentions(rows[0].mentions, rows[0].deleted_at is not None, rows[0].version) if rows else None
+    return rows[0].author_id if rows and rows[0].deleted_at is None else None

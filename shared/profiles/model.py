@@ -1,8 +1,12 @@
 """Profiles: their types and events."""
 
+from typing import Annotated
+
 import msgspec
 
 from shared.kernel.events import Event
+
+ObjectName = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
 
 class Picture(msgspec.Struct, frozen=True):
@@ -11,6 +15,14 @@ class Picture(msgspec.Struct, frozen=True):
     small: str
     medium: str
     large: str
+
+
+class NewPicture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A profile picture to be shown from now on: the names of its uploaded objects, one a size."""
+
+    small: ObjectName
+    medium: ObjectName
+    large: ObjectName
 
 
 class UserCard(msgspec.Struct, frozen=True):
@@ -48,6 +60,13 @@ class Profile(msgspec.Struct, frozen=True):
     viewer: ProfileViewer | None
 
 
+class ListedUser(msgspec.Struct, frozen=True):
+    """A user in a list, and how the one who looks stands to them. `viewer` is null for visitors."""
+
+    user: UserCard
+    viewer: ProfileViewer | None
+
+
 class UserChanged(Event, frozen=True):
     """A user signed up, or their profile, counts or state changed."""
 
@@ -60,4 +79,20 @@ class FollowChanged(Event, frozen=True):
     follower_id: int
     followee_id: int
     follow_id: int | None
+    version: int
+
+
+class BlockChanged(Event, frozen=True):
+    """`user_id` has blocked `other_id`, or does so no more. `version` is that of the relationship."""
+
+    user_id: int
+    other_id: int
+    version: int
+
+
+class MuteChanged(Event, frozen=True):
+    """`user_id` has muted `other_id`, or does so no more. `version` is that of the relationship."""
+
+    user_id: int
+    other_id: int
     version: int

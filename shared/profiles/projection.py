@@ -1,18 +1,26 @@
 """Users in Redis: `card:{id}` the short card, `profile:{id}` the rest that others see, `username:{name}` the id.
 
 `rows` makes the commands for users as read from Postgres: for the writer's own projection, for a background function,
-for a miss, and for a rebuild. A user who is gone leaves tombstones.
+for a miss, and for a rebuild. A user who is gone leaves tombstones. `relationship` does so for how one stands to
+another: into the gate's maps, and into the lists `followers:`, `following:`, `blocked:`, `muted:` of a user.
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from shared.kernel import cache, db, ids
 from shared.kernel.projection import KEPT_SECONDS, put
+from shared.kernel.timeline import Place, Timeline, place
 from shared.profiles import store
 from shared.profiles.model import Picture, ProfileCounts, UserCard
+from shared.visibility import reads as visibility
+
+FOLLOWERS: Final = Timeline("followers", keep=1000)
+FOLLOWING: Final = Timeline("following", keep=1000)
+BLOCKED: Final = Timeline("blocked", keep=1000)
+MUTED: Final = Timeline("muted", keep=1000)
 
 
 class Rest(msgspec.Struct, frozen=True):
@@ -38,17 +46,17 @@ def username_key(username: str) -> str:
     return f"username:{username}"
 
 
-def card_of(row: store.UserRow, picture_url: Any) -> UserCard:
-    """The short card of a row; `picture_url` makes an object's URL."""
-    picture = Picture(**{size: picture_url(name) for size, name in row.picture.items()}) if row.picture else None
-    return UserCard(row.username, row.name, picture)
+def encoded(username: str, name: str, picture: dict[str, Any] | None) -> bytes:
+    """A short card as JSON; `picture` has an object's name a size."""
+    from shared.kernel import storage
+
+    shown = Picture(**{size: storage.public_url(each) for size, each in picture.items()}) if picture else None
+    return msgspec.json.encode(UserCard(username, name, shown))
 
 
 def encoded_card(row: store.UserRow) -> bytes:
     """The short card as JSON; empty for a user who is gone."""
-    from shared.kernel import storage
-
-    return msgspec.json.encode(card_of(row, storage.public_url)) if row.state == "active" else b""
+    return encoded(row.username, row.name, row.picture) if row.state == "active" else b""
 
 
 def rest_of(row: store.UserRow) -> Rest:
@@ -70,6 +78,48 @@ def rows(users: Iterable[store.UserRow]) -> list[cache.Command]:
         commands.append(rest(row))
         commands.append(("SET", username_key(row.username), ids.encode(row.id), "EX", KEPT_SECONDS))
     return commands
+
+
+def entry_of(position: int, user_id: int) -> str:
+    """A user in a list: the id that orders it, and theirs."""
+    return ids.encode(position) + ids.encode(user_id)
+
+
+def parts_of(entry: str) -> tuple[int, int]:
+    """The ordering id and the user's of an entry."""
+    return ids.decode(entry[: ids.LENGTH]), ids.decode(entry[ids.LENGTH :])
+
+
+def relationship(row: store.RelationshipRow) -> list[cache.Command]:
+    """The commands that project how one stands to another, but for the end of a block (`unblocked`)."""
+    flags = visibility.flags(following=row.follow_id is not None, blocking=row.blocking, muting=row.muting)
+    pair = ids.encode(row.user_id) + ids.encode(row.other_id)
+    return [
+        *visibility.changed(row.user_id, row.other_id, flags, row.version),
+        place(pair, row.version, _places(row)),
+    ]
+
+
+def unblocked(row: store.RelationshipRow) -> list[cache.Command]:
+    """The commands that tell the other that they are not blocked; none if they are."""
+    if row.blocking:
+        return []
+    return [visibility.block_changed(row.user_id, row.other_id, row.version, blocking=False)]
+
+
+def _places(row: store.RelationshipRow) -> list[Place]:
+    listed = (
+        (FOLLOWERS, row.other_id, row.user_id, row.follow_id),
+        (FOLLOWING, row.user_id, row.other_id, row.follow_id),
+        (BLOCKED, row.user_id, row.other_id, row.block_id),
+        (MUTED, row.user_id, row.other_id, row.mute_id),
+    )
+    return [
+        Place(timeline, owner, whose, None if position is None else entry_of(position, whose))
+        for timeline, owner, whose, position in listed
+        # A first version takes nothing out.
+        if position is not None or row.version > 1
+    ]
 
 
 def load(user_ids: Iterable[int]) -> list[store.UserRow]:

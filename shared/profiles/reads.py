@@ -15,6 +15,9 @@ from shared.profiles.model import Profile, ProfileViewer, UserCard
 from shared.visibility import reads as visibility
 from shared.visibility.model import Relation, may_see
 
+# A user as statements of other features give them.
+UserRow = store.UserRow
+
 
 class Card(msgspec.Struct, frozen=True):
     """A user's short card, encoded as JSON."""
@@ -42,11 +45,22 @@ def load_cards_sync(user_ids: Iterable[int]) -> dict[int, Card]:
     return fresh(user_ids)[1]
 
 
+def card(user_id: int, username: str, name: str, picture: dict[str, Any] | None) -> Card:
+    """The card of a user who is there, of what another feature's statement read with its own."""
+    return Card(user_id, projection.encoded(username, name, picture))
+
+
 def fresh(user_ids: Iterable[int]) -> tuple[list[cache.Command], dict[int, Card]]:
     """The commands that project users as they are in Postgres now, and their cards: for those who changed them."""
     found = projection.load(user_ids)
     encoded = {row.id: projection.encoded_card(row) for row in found}
     return projection.rows(found), {user_id: Card(user_id, body) for user_id, body in encoded.items() if body}
+
+
+def card_of(row: UserRow) -> Card | None:
+    """The card of a user as just read; None if they are gone."""
+    body = projection.encoded_card(row)
+    return Card(row.id, body) if body else None
 
 
 def reachable(viewer_id: int, usernames: list[str]) -> dict[str, int]:
@@ -192,13 +206,19 @@ def refresh(user_ids: Sequence[int]) -> None:
     cache.run_sync(*projection.rows(projection.load(user_ids)))
 
 
-def refresh_relationship(user_id: int, other_id: int) -> None:
-    """Bring the relationship of two in Redis up to date, one direction. Raises as `refresh`."""
-    cache.run_sync(*visibility.current(user_id, other_id))
+def refresh_relationship(user_id: int, other_id: int, *, block: bool = False) -> None:
+    """Bring the relationship of two in Redis up to date, one direction. Raises as `refresh`.
+
+    `block`: it may be that a block has ended.
+    """
+    with db.connection() as conn:
+        row = store.RELATIONSHIP.maybe(conn, user_id=user_id, other_id=other_id)
+    if row is not None:
+        cache.run_sync(*projection.relationship(row), *(projection.unblocked(row) if block else []))
 
 
 class UserState(msgspec.Struct, frozen=True):
-    """A user, and whether they are there."""
+    """A user, and whether they are there: also one who is suspended, whose follows are those they come back to."""
 
     id: int
     username: str
@@ -217,7 +237,7 @@ class FollowState(msgspec.Struct, frozen=True):
 def states_of(user_ids: Sequence[int]) -> list[UserState]:
     """The users as they are in Postgres now, gone ones too."""
     return sorted(
-        (UserState(row.id, row.username, row.state == "active") for row in projection.load(user_ids)),
+        (UserState(row.id, row.username, row.state != "deleted") for row in projection.load(user_ids)),
         key=lambda user: user.id,
     )
 

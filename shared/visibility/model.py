@@ -30,10 +30,26 @@ def may_notify(relation: Relation) -> bool:
     return may_see(relation) and not relation.muting
 
 
+def lists_as_blocked(relation: Relation) -> bool:
+    """Whether the viewer finds the other among those they have blocked, to take it back."""
+    return relation.blocking and not relation.blocked_by
+
+
+def lists_as_muted(relation: Relation) -> bool:
+    """Whether the viewer finds the other among those they have muted."""
+    return relation.muting and may_see(relation)
+
+
 # Those whom `may_notify` lets tell `:user_id` nothing, for SQL that has to count without them. Two index look-ups.
 MAY_NOT_NOTIFY_SQL: Final = """SELECT other_id FROM relationships
         WHERE user_id = :user_id AND (blocked_at IS NOT NULL OR muted_at IS NOT NULL)
        UNION ALL SELECT user_id FROM relationships WHERE other_id = :user_id AND blocked_at IS NOT NULL"""
+
+
+# `may_see` for SQL: `other` is what holds the other's id. Two look-ups.
+MAY_SEE_SQL: Final = """NOT EXISTS (
+    SELECT FROM relationships b WHERE b.blocked_at IS NOT NULL
+       AND ((b.user_id = {other} AND b.other_id = :user_id) OR (b.user_id = :user_id AND b.other_id = {other})))"""
 
 
 def shows_in_feed(relation: Relation, *, own: bool) -> bool:

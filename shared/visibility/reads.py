@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from shared.kernel import cache, db, ids, running, single_flight
 from shared.kernel.projection import body_of, put_fields
-from shared.visibility import store
+from shared.visibility import followed_by, store
 from shared.visibility.model import STRANGERS, Relation
 
 _COMPLETE: Final = "~"
@@ -92,30 +92,16 @@ def among(pairs: Sequence[tuple[int, int]]) -> dict[tuple[int, int], Relation]:
     }
 
 
-def current(user_id: int, other_id: int) -> list[cache.Command]:
-    """The commands that project the row of (user, other) as it is in Postgres now."""
-    with db.connection() as conn:
-        rows = store.BETWEEN.all(conn, viewer=user_id, others=[other_id])
-    return [
-        command
-        for row in rows
-        if row.outbound
-        for command in changed(
-            user_id,
-            other_id,
-            flags(following=row.following, blocking=row.blocking, muting=row.muting),
-            row.version,
-        )
-    ]
-
-
 def changed(user_id: int, other_id: int, flags: bytes, version: int) -> list[cache.Command]:
     """The commands that project the row of (user, other): into the user's map, and a block into the other's.
 
-    The other's map hears of blocks alone: each follower in it would make it grow without end. Who ends a block runs
-    `block_changed` as well.
+    The other's map hears of blocks alone: each follower in it would make it grow without end; so whom the other asked
+    about is kept apart. Who ends a block runs `block_changed` as well.
     """
-    commands = [put_fields(_key(user_id), [(ids.encode(other_id), version, flags)])]
+    commands = [
+        put_fields(_key(user_id), [(ids.encode(other_id), version, flags)]),
+        followed_by.changed(user_id, other_id, version, following=b"f" in flags),
+    ]
     if b"b" in flags:
         commands.append(block_changed(user_id, other_id, version, blocking=True))
     return commands

@@ -27,6 +27,14 @@ class PairRow(msgspec.Struct, frozen=True):
     blocked_by: bool
 
 
+class FollowedByRow(msgspec.Struct, frozen=True):
+    """Whether a user follows the one who asks."""
+
+    user_id: int
+    following: bool
+    version: int
+
+
 # All that a viewer's map in Redis holds: own rows, and the blocks against them. Both parts are index look-ups.
 OF_VIEWER = db.Statement(
     """SELECT other_id, true, follow_id IS NOT NULL, blocked_at IS NOT NULL, muted_at IS NOT NULL, version
@@ -62,4 +70,10 @@ AMONG = db.Statement(
          LEFT JOIN relationships own ON own.user_id = p.viewer AND own.other_id = p.other
          LEFT JOIN relationships inbound ON inbound.user_id = p.other AND inbound.other_id = p.viewer""",
     PairRow,
+)
+# A look-up each.
+FOLLOWED_BY = db.Statement(
+    """SELECT user_id, follow_id IS NOT NULL, version FROM relationships
+        WHERE other_id = :viewer AND user_id = ANY(CAST(:others AS bigint[]))""",
+    FollowedByRow,
 )

@@ -9,12 +9,12 @@ import pytest
 from infra.local.stack import Stack
 from shared.accounts import sessions
 from shared.accounts.model import RefreshRequest
-from shared.kernel import cache, ids
+from shared.kernel import cache, db, events, ids
 from shared.kernel import sessions as live_sessions
 from shared.kernel.endpoint import Caller, Client
 from shared.kernel.problems import Unauthorized
 from shared.profiles import reads as profiles
-from tests.client import Person, Visitor, wait_until
+from tests.client import Person, Visitor, sign_in, wait_until
 from tests.servers import using
 
 Problem = Callable[[httpx.Response, int, str], dict[str, Any]]
@@ -62,3 +62,39 @@ def test_a_reuse_that_redis_was_not_told_of_ends_the_session_too(
 def reuse(person: Person) -> None:
     with pytest.raises(Unauthorized):
         sessions.refresh(RefreshRequest(person.session["refresh_token"]), Client("127.0.0.1", "test"))
+
+
+def test_ending_all_ends_each_but_one_at_once(alice: Person, problem: Problem) -> None:
+    phone, laptop = sign_in(alice.stack, alice.username), sign_in(alice.stack, alice.username)
+    who = caller(laptop)
+    with phone.live(ticket=False) as live, laptop.live(ticket=False) as kept:
+        with db.transaction() as conn:
+            commands = sessions.end_all(conn, who.user_id, but=who.session_id)
+        events.after_commit(*commands)
+        assert live.close_code(1.0) == 4401
+        assert kept.act("ping")["ok"]
+    for ended in (alice, phone):
+        problem(ended.ask("GET", "/v1/me"), 401, "session_ended")
+    assert laptop.get("/v1/me")["user"]["username"] == alice.username
+    with db.transaction() as conn:
+        commands = sessions.end_all(conn, who.user_id)
+    events.after_commit(*commands)
+    problem(laptop.ask("GET", "/v1/me"), 401, "session_ended")
+
+
+def test_ending_all_that_redis_was_not_told_of_is_told_later(alice: Person, problem: Problem) -> None:
+    who = caller(alice)
+    with alice.live(ticket=False) as live:
+        with db.transaction() as conn:
+            sessions.end_all(conn, who.user_id)
+        assert live.close_code() == 4401
+    problem(alice.ask("GET", "/v1/me"), 401, "session_ended")
+
+
+def test_ending_all_is_undone_with_its_transaction(alice: Person) -> None:
+    who = caller(alice)
+    with db.transaction() as conn:
+        sessions.end_all(conn, who.user_id)
+        conn.rollback()
+        conn.begin()
+    assert alice.get("/v1/me")["user"]["username"] == alice.username

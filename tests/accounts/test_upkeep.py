@@ -8,7 +8,7 @@ import pytest
 
 from infra.local.stack import Stack
 from shared.accounts.sessions import FORGOTTEN_MS
-from shared.accounts.upkeep import EFFECTS_KEPT_MS, SESSIONS_KEPT_MS
+from shared.accounts.upkeep import EFFECTS_KEPT_MS, PROOFS_KEPT_MS, SESSIONS_KEPT_MS
 from shared.kernel import clock, db, idempotency, ids, upkeep
 from shared.kernel.upkeep import UpkeepDue
 from shared.profiles import reads as profiles
@@ -47,7 +47,8 @@ def add(mine: str, user_id: int, ago_ms: int) -> None:
     """A row in each table that was over `ago_ms` before the time when it may be deleted."""
     over = clock.now_ms() - ago_ms
     with db.connection() as conn:
-        ADD_SIGNUP.run(conn, id=ids.new_id(), digest=secrets.token_bytes(8), mark=f"{mine} signup", over=over)
+        proof = {"id": ids.new_id(), "digest": secrets.token_bytes(8)}
+        ADD_SIGNUP.run(conn, mark=f"{mine} signup", over=over - PROOFS_KEPT_MS, **proof)
         ADD_FAILURE.run(conn, mark=f"{mine} failure", over=over - FORGOTTEN_MS)
         ADD_EFFECT.run(conn, mark=f"{mine} effect", over=over - EFFECTS_KEPT_MS)
         ADD_KEY.run(conn, mark=f"{mine} key", over=over)

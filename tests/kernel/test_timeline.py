@@ -1,9 +1,11 @@
 """Timelines: complete only with what is there, whatever happens while one is built."""
 
+import itertools
+
 import pytest
 
 from shared.kernel import cache, ids
-from shared.kernel.timeline import Timeline
+from shared.kernel.timeline import Place, Timeline, place
 from tests.servers import Servers
 
 LIST = Timeline("list", keep=5)
@@ -93,3 +95,87 @@ def test_who_builds_at_once_completes_it_together() -> None:
     cache.run_sync(LIST.fill(OWNER, two, [entry(1)]))
     cache.run_sync(LIST.fill(OWNER, one, [entry(1)]))
     assert held() == [9, 1]
+
+
+def test_a_list_that_is_all_there_is_said_to_be_until_its_oldest_go() -> None:
+    cache.run_sync(LIST.fill(OWNER, begin(), [entry(n) for n in range(4)]))
+    assert ended()
+    cache.run_sync(LIST.add(OWNER, [entry(8)]))
+    assert held() == [8, 3, 2, 1, 0]
+    cache.run_sync(LIST.add(OWNER, [entry(9)]))
+    assert held() == [9, 8, 3, 2, 1]
+    assert not ended()
+
+
+def test_a_list_filled_to_the_brim_may_have_more_behind_it() -> None:
+    cache.run_sync(LIST.fill(OWNER, begin(), [entry(n) for n in range(5)]))
+    assert not ended()
+
+
+def ended() -> bool:
+    return LIST.take(cache.run_sync(*LIST.ask(OWNER, None, 10)), 10).ended
+
+
+class TestPlaces:
+    """One entry for each other, the newest version of it, in any order."""
+
+    def put(self, whose: int, version: int, n: int | None, owner: int = OWNER) -> None:
+        member = None if n is None else self.entry(n, whose)
+        cache.run_sync(place(ids.encode(whose), version, [Place(LIST, owner, whose, member)]))
+
+    def entry(self, n: int, whose: int) -> str:
+        return entry(n) + entry(whose)
+
+    def held(self) -> list[tuple[int, int]] | None:
+        found = LIST.take(cache.run_sync(*LIST.ask(OWNER, None, 10)), 10)
+        parts = [(ids.decode(member[: ids.LENGTH]), ids.decode(member[ids.LENGTH :])) for member in found.entries]
+        return parts if found.complete else None
+
+    @pytest.mark.parametrize("order", list(itertools.permutations(((1, 3), (2, None), (3, 5)))))
+    def test_any_order_ends_the_same(self, order: tuple[tuple[int, int | None], ...]) -> None:
+        cache.run_sync(LIST.fill(OWNER, begin(), [self.entry(4, 70)]))
+        for version, n in [*order, *order]:
+            self.put(71, version, n)
+        assert self.held() == [(5, 71), (4, 70)]
+        self.put(71, 4, None)
+        self.put(71, 3, 5)
+        assert self.held() == [(4, 70)]
+
+    def test_what_was_filled_in_is_found_to_be_taken_out(self) -> None:
+        cache.run_sync(LIST.fill(OWNER, begin(), [self.entry(4, 70), self.entry(3, 71)]))
+        self.put(70, 2, None)
+        assert self.held() == [(3, 71)]
+
+    def test_nobody_else_has_a_list_made(self) -> None:
+        self.put(70, 1, 4)
+        assert cache.run_sync(("EXISTS", LIST.key(OWNER))) == [0]
+
+    def test_what_is_placed_while_one_is_built_is_there(self) -> None:
+        mark = begin()
+        self.put(70, 1, 4)
+        cache.run_sync(LIST.fill(OWNER, mark, [self.entry(3, 71)]))
+        assert self.held() == [(4, 70), (3, 71)]
+
+    def test_what_is_taken_out_while_one_is_built_is_not_put_back(self) -> None:
+        mark = begin()
+        self.put(70, 2, None)
+        cache.run_sync(LIST.fill(OWNER, mark, [self.entry(4, 70), self.entry(3, 71)]))
+        assert self.held() is None
+
+    def test_no_gap_before_what_is_older_than_all_it_has(self) -> None:
+        cache.run_sync(LIST.fill(OWNER, begin(), [self.entry(n, 70 + n) for n in range(10, 15)]))
+        self.put(80, 2, None)
+        self.put(71, 1, 1)
+        assert self.held() == [(n, 70 + n) for n in (14, 13, 12, 11)]
+        self.put(72, 1, 20)
+        assert self.held() == [(20, 72), *[(n, 70 + n) for n in (14, 13, 12, 11)]]
+
+    def test_one_that_shrank_to_half_is_built_again(self) -> None:
+        cache.run_sync(LIST.fill(OWNER, begin(), [self.entry(n, 70 + n) for n in range(10, 15)]))
+        for whose in (80, 81, 82, 83):
+            self.put(whose, 2, None)
+        assert self.held() is None
+        cache.run_sync(LIST.fill(OWNER, begin(), [self.entry(1, 71), self.entry(2, 72)]))
+        self.put(71, 2, None)
+        self.put(72, 2, None)
+        assert self.held() == []

@@ -60,7 +60,8 @@ def _credentials(file: Path) -> Credentials:
 
 def start(folder: Path, signer: Path) -> Emulator:
     command = [sys.executable, "-m", "infra.local.storage", "--port", "0", "--data", str(folder)]
-    command += ["--signer", str(signer), "--bucket", "media", "--cors-origin", f"http://localhost:4000,{ORIGIN}"]
+    command += ["--signer", str(signer), "--bucket", "media", "--private-bucket", "media-private"]
+    command += ["--cors-origin", f"http://localhost:4000,{ORIGIN}"]
     process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     line = process.stdout.readline()

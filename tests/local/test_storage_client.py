@@ -1,6 +1,7 @@
 """The product's storage client, on the emulator."""
 
 import base64
+import io
 import json
 import socket
 import subprocess
@@ -16,7 +17,7 @@ from infra.local.storage_signer import EMAIL
 from shared.kernel import clock, config, ledger
 from shared.kernel import storage as media
 from shared.kernel.signing_iam import IamCredentials
-from tests.local.storage_emulator import HTTP, REPOSITORY, Emulator
+from tests.local.storage_emulator import HTTP, REPOSITORY, Emulator, code_of, eventually
 from tests.local.storage_emulator import emulator as emulator
 from tests.local.storage_emulator import signer as signer
 
@@ -156,3 +157,34 @@ def test_naming_an_object_imports_no_client() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, timeout=30)
     assert ended.stdout.split() == ["False", "False"]
+
+
+@pytest.mark.usefixtures("product")
+def test_what_is_private_is_read_by_a_signed_url_alone(emulator: Emulator) -> None:
+    media.put_private("exports/ü.zip", io.BytesIO(b"mine"), "application/zip", "mine.zip")
+    url = media.sign_download("exports/ü.zip", 60)
+    bare = url.partition("?")[0]
+    assert bare.startswith(f"{emulator.url}/media-private/exports/")
+    read = HTTP.get(url)
+    assert (read.status_code, read.content) == (200, b"mine")
+    assert read.headers["content-type"] == "application/zip"
+    assert read.headers["content-disposition"] == 'attachment; filename="mine.zip"'
+    assert read.headers["cache-control"] == "private, no-store"
+    for method in ("GET", "HEAD"):
+        assert HTTP.request(method, bare).status_code == 403
+    assert code_of(HTTP.get(bare)) == "AccessDenied"
+    assert HTTP.get(bare.replace("%C3%BC", "other")).status_code == 403
+    # The same name in the other bucket is another object, and its signature is no good for it.
+    assert HTTP.get(url.replace("/media-private/", "/media/")).status_code == 403
+    media.put_private("exports/ü.zip", io.BytesIO(b"newer"), "application/zip", "mine.zip")
+    assert HTTP.get(url).content == b"newer"
+    media.delete(["exports/ü.zip", "exports/never.zip"], private=True)
+    assert HTTP.get(url).status_code == 404
+
+
+@pytest.mark.usefixtures("product")
+def test_a_download_is_over_when_it_says() -> None:
+    media.put_private("exports/short.zip", io.BytesIO(b"mine"), "application/zip", "mine.zip")
+    url = media.sign_download("exports/short.zip", 1)
+    eventually(lambda: HTTP.get(url).status_code == 400)
+    assert code_of(HTTP.get(url)) == "ExpiredToken"

@@ -13,7 +13,7 @@ from shared.notifications.model import Act
 from shared.profiles import reads as profiles
 from tests.client import Person, wait_until
 
-# Those endpoints are still to come.
+# By id, and with nothing told to Redis but how they stand: what is told here is how it is read.
 STAND = db.Statement(
     """INSERT INTO relationships AS r (user_id, other_id, blocked_at, muted_at) VALUES (:one, :two, :blocked, :muted)
        ON CONFLICT (user_id, other_id)

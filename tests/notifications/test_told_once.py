@@ -1,6 +1,7 @@
 """Each change of a notification is told live, once, at least in what it led to."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -12,13 +13,23 @@ from shared.live import publish
 from shared.notifications import actions
 from shared.notifications.model import Act, NotificationChanged
 from shared.profiles import reads as profiles
-from tests.client import Live, Person, standing_still
+from tests.client import Live, Person, standing_still, wait_until
 
 
 class PayloadRow(msgspec.Struct, frozen=True):
     payload: bytes
 
 
+class CountRow(msgspec.Struct, frozen=True):
+    count: int
+
+
+GROW = db.Statement("UPDATE notifications SET actor_count = 7, version = version + 1 WHERE id = :id")
+BEGIN = db.Statement("UPDATE notifications SET tell_at = NULL WHERE id = :id")
+LOSE = db.Statement("UPDATE notifications SET tell_at = tell_at - 3600000 WHERE id = :id")
+WAITERS = db.Statement(
+    "SELECT count(*) FROM pg_stat_activity WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid))", CountRow
+)
 WAITING = db.Statement(
     "SELECT payload FROM outbox WHERE topic = 'notification_changed' ORDER BY id DESC LIMIT 1000", PayloadRow
 )
@@ -83,12 +94,60 @@ def test_changes_told_late_are_told_once_as_what_they_led_to(alice: Person, bob:
         actions.apply([follow_of(bob, alice, 1)])
         actions.apply([follow_of(bob, alice, 2, undone=True)])
         actions.apply([follow_of(bob, alice, 3)])
-        for event in reversed(waiting_for(alice)):
-            actions.push(event)
+        (first,) = waiting_for(alice)
+        actions.push(first)
         assert told(live, alice) == alice.get("/v1/notifications")["items"]
+
         actions.apply([follow_of(bob, alice, 4, undone=True)])
-        actions.push(waiting_for(alice)[0])
+        _, second = waiting_for(alice)
+        assert second.due_at >= first.due_at + actions.TOLD_APART_MS
+        # One that comes again tells nothing of what another is due to tell.
+        actions.push(first)
+        assert told(live, alice, "notification.revoked") == []
+        actions.push(second)
+        actions.push(first)
         assert told(live, alice, "notification.revoked") == [{"id": told(live, alice)[0]["id"]}]
+
+
+def test_many_who_tell_at_once_tell_it_once(alice: Person, bob: Person) -> None:
+    actions.apply([follow_of(bob, alice, 1)])
+    (event,) = waiting_for(alice)
+    with alice.live() as live, ThreadPoolExecutor(8) as threads:
+        list(threads.map(actions.push, [event] * 16))
+        assert len(told(live, alice)) == 1
+
+
+def test_who_tells_waits_for_a_change_under_way(alice: Person, bob: Person) -> None:
+    actions.apply([follow_of(bob, alice, 1)])
+    (event,) = waiting_for(alice)
+    with alice.live() as live, ThreadPoolExecutor(1) as threads:
+        with db.transaction() as conn:
+            # As one that counts on this event to tell it, and commits only once it is due.
+            GROW.run(conn, id=event.notification_id)
+            telling = threads.submit(actions.push, event)
+            wait_until(lambda: WAITERS.one(conn).count)
+        telling.result(10)
+        assert [group["actor_count"] for group in told(live, alice)] == [7]
+
+
+def test_what_was_begun_and_not_told_is_told_when_its_event_comes_again(alice: Person, bob: Person) -> None:
+    actions.apply([follow_of(bob, alice, 1)])
+    (event,) = waiting_for(alice)
+    with db.connection() as conn:
+        BEGIN.run(conn, id=event.notification_id)
+    with alice.live() as live:
+        actions.push(event)
+        assert len(told(live, alice)) == 1
+
+
+def test_a_change_after_an_event_that_never_came_has_one_of_its_own(alice: Person, bob: Person) -> None:
+    actions.apply([follow_of(bob, alice, 1)])
+    (first,) = waiting_for(alice)
+    with db.connection() as conn:
+        LOSE.run(conn, id=first.notification_id)
+    actions.apply([follow_of(bob, alice, 2, undone=True)])
+    actions.apply([follow_of(bob, alice, 3)])
+    assert len(waiting_for(alice)) == 2
 
 
 def test_taking_back_what_nobody_heard_of_is_no_news(alice: Person, bob: Person) -> None:

@@ -14,19 +14,24 @@ from shared.kernel import cache, db, ids
 from shared.kernel.events import REACTIONS, Event
 from shared.posts.model import PostCreated, PostDeleted
 from shared.profiles import reads as profiles
-from shared.profiles.model import FollowChanged
+from shared.profiles.model import BlockChanged, FollowChanged, MuteChanged
 from shared.profiles.store import IdRow
-from tests.client import Person, sign_up, wait_until
+from tests.client import Person, decoded, sign_up, wait_until
 
 # Redelivered here; mail, media and chunks under way have tests of their own.
 HEARD = ["project_users", "project_relationships", "project_posts", "fan_out_post", "drop_feed"]
-HEARD += ["notify_of_follow", "notify_of_post", "push_notification", "project_to_graph"]
+HEARD += ["notify_of_follow", "notify_of_post", "push_notification", "project_to_graph", "project_notifications"]
+STANDS = {"block": "PUT", "unblock": "DELETE", "mute": "PUT", "unmute": "DELETE"}
 
 Act = tuple[str, int, int]
 ACTS = st.lists(
-    st.tuples(st.sampled_from(["follow", "unfollow", "post", "delete"]), st.integers(0, 2), st.integers(0, 2)),
+    st.tuples(
+        st.sampled_from(["follow", "follow", "unfollow", "post", "delete", *STANDS]),
+        st.integers(0, 2),
+        st.integers(0, 2),
+    ),
     min_size=3,
-    max_size=10,
+    max_size=14,
 )
 
 
@@ -45,16 +50,13 @@ def do(trio: list[Person], act: Act, posts: list[tuple[int, str]]) -> list[Event
     """Do it through the API; the events that it makes."""
     name, one, two = act
     actor, other = trio[one], trio[two]
+    if one == two and name not in ("post", "delete"):
+        return []
     if name in ("follow", "unfollow"):
-        if one == two:
-            return []
         actor.ask("PUT" if name == "follow" else "DELETE", f"/v1/users/{other.username}/follow")
-        (state,) = profiles.follows_among([(id_of(actor), id_of(other))]) or [None]
-        if state is None:
-            return []
-        with db.connection() as conn:
-            follow_id = FOLLOW.one(conn, one=state.follower_id, two=state.followee_id).id if state.following else None
-        return [FollowChanged(state.follower_id, state.followee_id, follow_id, state.version)]
+        return follow_events((id_of(actor), id_of(other)))
+    if name in STANDS:
+        return stand(actor, other, name)
     if name == "post":
         post = actor.post_photo(f"Hello @{other.username}", seed=len(posts))
         posts.append((one, post["id"]))
@@ -66,14 +68,42 @@ def do(trio: list[Person], act: Act, posts: list[tuple[int, str]]) -> list[Event
     return [PostDeleted(ids.decode(post_id), id_of(trio[owner]))]
 
 
+def follow_events(*pairs: tuple[int, int]) -> list[Event]:
+    """What tells of follows as they are by now."""
+    with db.connection() as conn:
+        return [
+            FollowChanged(
+                state.follower_id,
+                state.followee_id,
+                FOLLOW.one(conn, one=state.follower_id, two=state.followee_id).id if state.following else None,
+                state.version,
+            )
+            for state in profiles.follows_among(pairs)
+        ]
+
+
+def stand(actor: Person, other: Person, name: str) -> list[Event]:
+    """Block, mute, or take it back. A block is heard with the ends of the follows that there may have been."""
+    what = name.removeprefix("un")
+    if actor.ask(STANDS[name], f"/v1/users/{other.username}/{what}").status_code != 200:
+        return []
+    pair = id_of(actor), id_of(other)
+    follows = follow_events(pair, pair[::-1])
+    versions = {
+        (event.follower_id, event.followee_id): event.version for event in follows if isinstance(event, FollowChanged)
+    }
+    changed = BlockChanged if what == "block" else MuteChanged
+    return [changed(*pair, versions.get(pair, 0)), *(follows if name == "block" else [])]
+
+
 def view(trio: list[Person]) -> list[Any]:
     """All that each of them sees."""
-    seen: list[Any] = []
-    for viewer in trio:
-        seen += [viewer.get(f"/v1/users/{owner.username}") for owner in trio]
-        seen += [viewer.get(f"/v1/users/{owner.username}/posts", limit=100) for owner in trio]
-        seen += [viewer.get("/v1/feed", limit=100), viewer.get("/v1/notifications", limit=100), viewer.get("/v1/me")]
-    return seen
+    owned = ("", "/posts", "/followers", "/following")
+    paths = [f"/v1/users/{owner.username}{tail}" for owner in trio for tail in owned]
+    paths += ["/v1/feed", "/v1/notifications", "/v1/me", "/v1/me/blocked", "/v1/me/muted"]
+    answers = [viewer.ask("GET", path) for viewer in trio for path in paths]
+    # Across a block there is nothing, and each answer that says so has an id of its own.
+    return [decoded(answer) if answer.status_code == 200 else answer.status_code for answer in answers]
 
 
 def deliver(event: Event) -> None:

@@ -17,6 +17,7 @@ HOUR_MS = 3_600_000
 pytestmark = pytest.mark.filterwarnings("ignore:The return_immediately flag")
 SCHEDULE = db.Statement("INSERT INTO schedules (topic, every_ms, next_at) VALUES (:topic, :every, :at)")
 DUE = db.Statement("UPDATE schedules SET next_at = :at")
+LATER = db.Statement("INSERT INTO outbox (topic, payload, created_at, due_at) VALUES (:topic, :payload, :now, :due)")
 NEXT = db.Statement("SELECT min(next_at) FROM schedules", Found)
 
 
@@ -46,3 +47,20 @@ def test_a_relay_publishes_what_is_due(pubsub: Pubsub, relay: Relays) -> None:
     assert json.loads(messages[0].data)["at"] >= due
     eventually(lambda: left(pubsub.topic) == 0)
     assert pubsub.pull() == []
+
+
+def test_an_event_due_later_waits_and_holds_up_none(pubsub: Pubsub, relay: Relays) -> None:
+    now = clock.now_ms()
+    with db.connection() as conn:
+        for delay in (2500, 0):
+            LATER.run(conn, topic=pubsub.topic, payload=b'{"delay": %d}' % delay, now=now, due=now + delay)
+    relay()
+    came: list[tuple[int, int]] = []
+
+    def pulled() -> int:
+        came.extend((json.loads(message.data)["delay"], clock.now_ms()) for message in pubsub.pull())
+        return len(came)
+
+    eventually(lambda: pulled() == 2)
+    assert [delay for delay, _ in came] == [0, 2500]
+    assert came[0][1] < now + 2500 <= came[1][1]

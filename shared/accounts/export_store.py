@@ -1,0 +1,236 @@
+"""The SQL of exports: what is held on a user, a file of the archive each.
+
+Whoever adds a table that holds anything of a user's adds its section here, and its step to `erasure_store`.
+"""
+
+from typing import Final
+
+import msgspec
+
+from shared.kernel import db
+
+# An item's place in its file.
+Position = int | str
+
+
+class ItemRow(msgspec.Struct, frozen=True):
+    """One item of a file, in JSON."""
+
+    position: Position
+    json: str
+
+
+class ExportRow(msgspec.Struct, frozen=True):
+    """An archive, made or to be made, and whose it is."""
+
+    id: int
+    object: str
+    made_at: int | None
+    expires_at: int
+    username: str
+    email: str
+
+
+class WhenRow(msgspec.Struct, frozen=True):
+    """When something was asked for."""
+
+    at: int
+
+
+class ObjectRow(msgspec.Struct, frozen=True):
+    """The name of an archive."""
+
+    object: str
+
+
+class Section(msgspec.Struct, frozen=True):
+    """A file of the archive: a list of the items that its statement gives, `:limit` at a time past `:after`."""
+
+    file: str
+    items: "db.Statement[ItemRow]"
+    start: Position
+
+
+def _section(file: str, position: str, source: str, *, start: Position = -1, **fields: str) -> Section:
+    pairs = ", ".join(f"'{name}', {value}" for name, value in fields.items())
+    return Section(
+        file,
+        db.Statement(
+            f"""SELECT {position}, CAST(json_build_object({pairs}) AS text)
+                  FROM {source} AND {position} > :after ORDER BY {position} LIMIT :limit""",
+            ItemRow,
+        ),
+        start,
+    )
+
+
+def _id(column: str) -> str:
+    """An id as the API shows it: 13 characters of Crockford's base32 (shared/kernel/ids.py)."""
+    digit = f"substr('0123456789abcdefghjkmnpqrstvwxyz', CAST(({column} >> (5 * place)) & 31 AS integer) + 1, 1)"
+    return f"(SELECT string_agg({digit}, '' ORDER BY place DESC) FROM generate_series(0, 12) AS place)"
+
+
+def _url(object: str) -> str:
+    return f"CAST(:media AS text) || '/' || ({object})"
+
+
+_MEDIA: Final = f"""(SELECT json_agg(json_build_object(
+    'url', {_url("m ->> 'actual'")}, 'placeholder_url', {_url("m ->> 'placeholder'")},
+    'content_type', m -> 'content_type', 'width', m -> 'width', 'height', m -> 'height', 'alt_text', m -> 'alt_text'))
+  FROM jsonb_array_elements(p.media) AS m)"""
+_PICTURE: Final = f"(SELECT json_object_agg(size, {_url('name')}) FROM jsonb_each_text(u.picture) AS e (size, name))"
+
+# A statement may use `:user_id`, and `:media`, the address of public media.
+SECTIONS: Final = (
+    _section(
+        "profile.json",
+        "u.id",
+        "users u WHERE u.id = :user_id",
+        username="u.username",
+        email="u.email",
+        name="u.name",
+        bio="u.bio",
+        birthday="u.birthday",
+        links="u.links",
+        picture=_PICTURE,
+        created_at="u.created_at",
+        posts="u.post_count",
+        followers="u.follower_count",
+        following="u.following_count",
+    ),
+    _section(
+        "sessions.json",
+        "s.id",
+        "sessions s WHERE s.user_id = :user_id",
+        id=_id("s.id"),
+        user_agent="s.user_agent",
+        created_at="s.created_at",
+        last_used_at="s.last_used_at",
+        ended_at="s.ended_at",
+    ),
+    _section(
+        "posts.json",
+        "p.id",
+        "posts p WHERE p.author_id = :user_id AND p.deleted_at IS NULL",
+        id=_id("p.id"),
+        type="p.type",
+        media=_MEDIA,
+        description="p.description",
+        mentions="p.mentions",
+        hashtags="p.hashtags",
+        created_at="p.created_at",
+        edited_at="p.edited_at",
+    ),
+    _section(
+        "comments.json",
+        "c.id",
+        "comments c WHERE c.author_id = :user_id AND c.deleted_at IS NULL",
+        id=_id("c.id"),
+        post_id=_id("c.post_id"),
+        parent_id=f"CASE WHEN c.parent_id IS NOT NULL THEN {_id('c.parent_id')} END",
+        text="c.text",
+        attachment_url=_url("c.attachment ->> 'actual'"),
+        mentions="c.mentions",
+        created_at="c.created_at",
+        edited_at="c.edited_at",
+    ),
+    _section(
+        "engagements.json",
+        "e.subject_id",
+        """engagements e
+           WHERE e.user_id = :user_id AND num_nonnulls(e.reaction_id, e.save_id, e.repost_id) > 0""",
+        subject_type="e.kind",
+        subject_id=_id("e.subject_id"),
+        reaction="e.emoji",
+        saved="e.save_id IS NOT NULL",
+        reposted="e.repost_id IS NOT NULL",
+    ),
+    _section(
+        "mentions.json",
+        "m.mention_id",
+        "mentions m WHERE m.user_id = :user_id",
+        post_id=_id("m.post_id"),
+    ),
+    _section(
+        "reports.json",
+        "r.id",
+        "reports r WHERE r.reporter_id = :user_id",
+        id=_id("r.id"),
+        subject_type="r.subject_type",
+        subject_id=_id("r.subject_id"),
+        reason="r.reason",
+        detail="r.detail",
+        created_at="r.created_at",
+    ),
+    _section(
+        "settings.json",
+        "s.user_id",
+        "notification_settings s WHERE s.user_id = :user_id",
+        unwanted_notifications="s.unwanted",
+    ),
+    # Whom they follow, block or mute. Who follows them is others' to tell, and shown as usernames alone.
+    _section(
+        "relationships.json",
+        "r.other_id",
+        """relationships r JOIN users o ON o.id = r.other_id
+           WHERE r.user_id = :user_id AND o.state <> 'deleted'
+             AND (r.follow_id IS NOT NULL OR r.blocked_at IS NOT NULL OR r.muted_at IS NOT NULL)""",
+        username="o.username",
+        following="r.follow_id IS NOT NULL",
+        blocked_at="r.blocked_at",
+        muted_at="r.muted_at",
+    ),
+    _section(
+        "followers.json",
+        "r.follow_id",
+        """relationships r JOIN users o ON o.id = r.user_id
+           WHERE r.other_id = :user_id AND o.state = 'active'""",
+        username="o.username",
+    ),
+    _section(
+        "notifications.json",
+        "n.id",
+        """notifications n
+           WHERE n.user_id = :user_id AND n.latest_id IS NOT NULL""",
+        id=_id("n.id"),
+        type="n.type",
+        subject="n.subject",
+        actor_count="n.actor_count",
+        unread="n.unread",
+    ),
+    _section(
+        "uploads.json",
+        "u.object",
+        "uploads u WHERE u.user_id = :user_id",
+        start="",
+        url=_url("u.object"),
+        purpose="u.purpose",
+        content_type="u.content_type",
+        size="u.size",
+        created_at="u.created_at",
+        attached_to="u.attached_to",
+    ),
+)
+
+# The account, locked: of two requests at once the second sees the first.
+LOCK = db.Statement("SELECT created_at FROM users WHERE id = :user_id AND state = 'active' FOR NO KEY UPDATE", WhenRow)
+NEWEST = db.Statement(
+    "SELECT requested_at FROM exports WHERE user_id = :user_id ORDER BY requested_at DESC LIMIT 1", WhenRow
+)
+INSERT = db.Statement(
+    """INSERT INTO exports (id, user_id, object, requested_at, expires_at)
+       VALUES (:id, :user_id, :object, :now, :expires)"""
+)
+FIND = db.Statement(
+    """SELECT e.id, e.object, e.made_at, e.expires_at, u.username, u.email
+         FROM exports e JOIN users u ON u.id = e.user_id WHERE e.id = :id AND u.state = 'active'""",
+    ExportRow,
+)
+# Touches the row only for the first.
+MADE = db.Statement("UPDATE exports SET made_at = :now, expires_at = :expires WHERE id = :id AND made_at IS NULL")
+TAKE_EXPIRED = db.Statement(
+    """DELETE FROM exports WHERE id IN (
+         SELECT id FROM exports WHERE expires_at < :before ORDER BY expires_at LIMIT :limit FOR UPDATE SKIP LOCKED)
+       RETURNING object""",
+    ObjectRow,
+)

@@ -1,0 +1,298 @@
+"""Comments as a viewer sees them: cached cards spliced together, never decoded on the way.
+
+The first trip asks for the list and what it hangs on, the second for cards, authors and how the viewer stands to them.
+Whether the post may be seen decides for all below it.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any, Final
+
+import msgspec
+
+from shared.comments import projection, store
+from shared.comments.model import CommentViewer
+from shared.comments.projection import END, LISTS, NOBODY, Body, parts_of_body
+from shared.engagement import reads as engagement
+from shared.engagement.model import NOTHING, Engagement
+from shared.kernel import cache, db, guard, ids, running, single_flight
+from shared.kernel.endpoint import Caller, CommentId, Encoded, PostId
+from shared.kernel.pages import PageQuery, refilled
+from shared.kernel.problems import NotFound
+from shared.kernel.projection import body_of
+from shared.posts import reads as posts
+from shared.profiles import reads as profiles
+from shared.visibility import reads as visibility
+from shared.visibility.model import Relation, may_see
+
+# Asked for beyond a page, so that what the gate takes out seldom costs a third trip.
+_SPARE: Final = 5
+_UNTOUCHED: Final = b'{"reaction":null}'
+
+
+class Gate(msgspec.Struct, frozen=True):
+    """What has to be visible for what hangs on it to be: a post, and perhaps a comment."""
+
+    post_id: int
+    post_author: int
+    comment: Body | None = None
+
+    def people(self) -> list[int]:
+        """Those whom the viewer has to be able to see."""
+        return [self.post_author, *([self.comment.author] if self.comment and self.comment.author != NOBODY else [])]
+
+
+class View(msgspec.Struct, frozen=True):
+    """Comments and people as one trip found them for a viewer."""
+
+    bodies: dict[int, Body]
+    cards: dict[int, profiles.Card]
+    relations: dict[int, Relation]
+    # None for a visitor.
+    done: dict[int, Engagement] | None
+
+    def sees(self, user_id: int) -> bool:
+        """Whether somebody is there, and the viewer may see them."""
+        return user_id in self.cards and (self.done is None or may_see(self.relations[user_id]))
+
+    def comment(self, comment_id: int) -> bytes | None:
+        """A comment or tombstone encoded; None where the viewer may not see it."""
+        body = self.bodies.get(comment_id)
+        if body is None or not (body.author == NOBODY or self.sees(body.author)):
+            return None
+        return spliced(body, self.cards.get(body.author), None if self.done is None else self.done[comment_id])
+
+
+async def comment(viewer: Caller | None, comment_id: CommentId) -> Encoded:
+    """A comment, or its tombstone, as `viewer` may see it. Two round trips. Raises NotFound."""
+    try:
+        (reply,) = await guard.first(("GET", projection.key(comment_id)))
+    except cache.CacheUnavailable:
+        reply = None
+    gate = await gate_of(comment_id, reply)
+    assert gate.comment is not None
+    view = await look(viewer, gate, [store.EntryRow(comment_id, gate.comment.author)], {comment_id: gate.comment})
+    shown = None if view is None else view.comment(comment_id)
+    if shown is None:
+        raise NotFound("comment_not_found")
+    return Encoded(shown)
+
+
+async def of_post(viewer: Caller | None, post_id: PostId, query: PageQuery) -> Encoded:
+    """A page of the comments on a post, newest first. Raises NotFound."""
+
+    async def gate(reply: bytes | None) -> Gate:
+        author = await posts.take_author(post_id, reply)
+        if author is None:
+            raise NotFound("post_not_found")
+        return Gate(post_id, author)
+
+    return await _page("c", viewer, post_id, query, posts.ask_author(post_id), gate, "post_not_found")
+
+
+async def replies(viewer: Caller | None, comment_id: CommentId, query: PageQuery) -> Encoded:
+    """A page of the replies to a comment, newest first. Raises NotFound."""
+    asked = ("GET", projection.key(comment_id))
+    return await _page("y", viewer, comment_id, query, asked, partial(gate_of, comment_id), "comment_not_found")
+
+
+async def gate_of(comment_id: int, reply: bytes | None) -> Gate:
+    """The gate to a comment, of the reply to a GET of its card. Raises NotFound if it is gone."""
+    body = body_of(reply)
+    if body is None:
+        body = (await load_bodies([comment_id])).get(comment_id)
+    if not body:
+        raise NotFound("comment_not_found")
+    found = parts_of_body(body)
+    return Gate(found.post_id, found.post_author, found)
+
+
+async def _page(
+    kind: str,
+    viewer: Caller | None,
+    subject: int,
+    query: PageQuery,
+    asked: cache.Command,
+    open_gate: Callable[[bytes | None], Awaitable[Gate]],
+    absent: str,
+) -> Encoded:
+    reply: bytes | None = None
+
+    async def entries(before: int | None, count: int) -> Sequence[store.EntryRow]:
+        nonlocal reply
+        found, reply = await _entries(subject, before, count + _SPARE, asked)
+        return found
+
+    async def visible(found: Sequence[store.EntryRow]) -> list[tuple[int, bytes]]:
+        view = await look(viewer, await open_gate(reply), found)
+        if view is None:
+            raise NotFound(absent)
+        return [(entry.position, shown) for entry in found if (shown := view.comment(entry.position)) is not None]
+
+    return await refilled(kind, query, entries, visible)
+
+
+async def _entries(
+    subject: int, before: int | None, count: int, also: cache.Command
+) -> tuple[list[store.EntryRow], bytes | None]:
+    """Up to `count` entries older than `before`, and the reply to what is asked with them."""
+    asked = LISTS.ask(subject, before, count)
+    reply: bytes | None = None
+    try:
+        reply, *replies = await guard.first(also, *asked)
+        found = LISTS.take(replies, count)
+        if not found.complete:
+            await single_flight.shared(LISTS.key(subject), lambda: build(subject))
+            # Of Redis, which has what was added while it was built.
+            found = LISTS.take(await cache.run(*asked), count)
+        if found.complete and END in found.entries[-1:]:
+            return [projection.entry_of(member) for member in found.entries[:-1]], reply
+        if found.complete and not found.exhausted:
+            return [projection.entry_of(member) for member in found.entries], reply
+    except cache.CacheUnavailable:
+        pass  # Postgres has the list too
+    return await running.in_thread(_entries_in_postgres, subject, ids.MAX if before is None else before, count), reply
+
+
+async def build(subject: int) -> None:
+    """Fill the list of a post or comment in Redis from Postgres."""
+    (mark,) = await cache.run(LISTS.begin_building(subject))
+    newest = await running.in_thread(_entries_in_postgres, subject, ids.MAX, LISTS.keep)
+    end = [] if len(newest) == LISTS.keep else [END]
+    await cache.run(
+        LISTS.fill(subject, mark, [*end, *(projection.member_of(entry.position, entry.author_id) for entry in newest)])
+    )
+
+
+def _entries_in_postgres(subject: int, before: int, count: int) -> list[store.EntryRow]:
+    with db.connection() as conn:
+        return store.OF_SUBJECT.all(conn, subject_id=subject, before=before, limit=count)
+
+
+async def look(
+    viewer: Caller | None,
+    gate: Gate,
+    entries: Sequence[store.EntryRow] = (),
+    bodies: dict[int, Body] | None = None,
+    people: Sequence[int] = (),
+) -> View | None:
+    """What is needed to show `entries`, and other people, in one trip; None where the gate is closed.
+
+    `bodies` are the cached comments if they are at hand already; otherwise they are read in the same trip.
+    """
+    authors = [entry.author_id for entry in entries if entry.author_id != NOBODY]
+    users = list(dict.fromkeys([*gate.people(), *authors, *people]))
+    comment_ids = [entry.position for entry in entries]
+    commands: list[cache.Command] = [profiles.ask_cards(users), posts.ask_author(gate.post_id)]
+    commands += [] if bodies is not None or not entries else [("MGET", *map(projection.key, comment_ids))]
+    if viewer is not None:
+        commands += [visibility.ask(viewer.user_id, users), engagement.ask(viewer.user_id, comment_ids)]
+    replies: list[Any]
+    try:
+        replies = await cache.run(*commands)
+    except cache.CacheUnavailable:
+        unread = [] if bodies is not None or not entries else [[None] * len(entries)]
+        replies = [[None] * len(users), None, *unread, [None], None]
+    if bodies is None:
+        bodies = await _take_bodies(comment_ids, replies.pop(2)) if entries else {}
+    cards = await profiles.take_cards(users, replies[0])
+    view = View(bodies, cards, {}, None)
+    if viewer is not None:
+        relations = await visibility.take(viewer.user_id, users, replies[2])
+        view = View(bodies, cards, relations, await engagement.take(viewer.user_id, comment_ids, replies[3]))
+    is_open = all(map(view.sees, gate.people())) and await posts.take_author(gate.post_id, replies[1]) is not None
+    return view if is_open else None
+
+
+def spliced(body: Body, card: profiles.Card | None, done: Engagement | None) -> bytes:
+    """A whole comment of its cached form, its author's card, and what the viewer has done; no card for a tombstone."""
+    if card is None:
+        return b'%b,"author":null,"viewer":%b}' % (body.core, b"null" if done is None else _UNTOUCHED)
+    return b'%b,"author":%b,"viewer":%b}' % (body.core, card.json, _viewer(done))
+
+
+def _viewer(done: Engagement | None) -> bytes:
+    if done is None:
+        return b"null"
+    return _UNTOUCHED if done == NOTHING else msgspec.json.encode(CommentViewer(done.emoji))
+
+
+async def load_bodies(comment_ids: Sequence[int]) -> dict[int, bytes]:
+    """Cached bodies made from Postgres in one query, and put in Redis; those being loaded already are waited for."""
+    return await single_flight.each("comment", comment_ids, _load_bodies)
+
+
+async def _load_bodies(comment_ids: list[int]) -> dict[int, bytes]:
+    rows = await running.in_thread(projection.load, comment_ids)
+    try:
+        await cache.run(*map(projection.card, rows))
+    except cache.CacheUnavailable:
+        pass  # the answer is at hand; a later read fills the cache
+    return {row.id: projection.body(row) for row in rows}
+
+
+async def _take_bodies(comment_ids: Sequence[int], reply: Sequence[bytes | None]) -> dict[int, Body]:
+    found = {
+        comment_id: body
+        for comment_id, value in zip(comment_ids, reply, strict=True)
+        if (body := body_of(value)) is not None
+    }
+    missing = [comment_id for comment_id in comment_ids if comment_id not in found]
+    if missing:
+        found.update(await load_bodies(missing))
+    return {comment_id: parts_of_body(body) for comment_id, body in found.items() if body}
+
+
+def refresh(comment_ids: Sequence[int]) -> None:
+    """Bring comments in Redis up to date, and their lists. Raises CacheUnavailable, DatabaseUnavailable."""
+    cache.run_sync(*projection.rows(projection.load(comment_ids)))
+
+
+def refresh_cards(comment_ids: Sequence[int]) -> None:
+    """Bring in Redis up to date what reactions change of comments. Raises as `refresh`."""
+    cache.run_sync(*map(projection.card, projection.load(comment_ids)))
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What others are told of a comment as it is by now, of Postgres.
+
+    `on_post` and `in_reply` are what its author said in all to the post's owner, and to whom it replies: the newest
+    comment that still stands, None if none does, and a version of that.
+    """
+
+    author: int
+    post_id: int
+    post_author: int
+    parent_id: int | None
+    parent_author: int | None
+    mentions: list[str]
+    deleted: bool
+    version: int
+    on_post: store.SaidRow
+    in_reply: store.SaidRow | None
+
+
+def told_of(comment_id: int) -> Told | None:
+    """What others are told of a comment; None if there never was one."""
+    with db.connection() as conn:
+        rows = store.BY_IDS.all(conn, ids=[comment_id])
+        if not rows:
+            return None
+        row = rows[0]
+        where = {"author_id": row.author_id, "post_id": row.post_id}
+        on_post = store.SAID_ON_POST.one(conn, **where)
+        parents = [] if row.parent_id is None else store.BY_IDS.all(conn, ids=[row.parent_id])
+        in_reply = store.SAID_IN_REPLY.one(conn, parent_id=row.parent_id, **where) if parents else None
+    return Told(
+        author=row.author_id,
+        post_id=row.post_id,
+        post_author=row.post_author_id,
+        parent_id=row.parent_id,
+        parent_author=parents[0].author_id if parents else None,
+        mentions=row.mentions,
+        deleted=row.deleted_at is not None,
+        # Grows with each edit, and not with what others do to the comment.
+        version=row.deleted_at or row.edited_at or row.created_at,
+        on_post=on_post,
+        in_reply=in_reply,
+    )

@@ -1,0 +1,1 @@
+"""What users do with posts and comments: react, save, repost."""

@@ -1,0 +1,95 @@
+"""Recent: the newest entries of a list in Redis as one value, which a change takes away and the next read fills.
+
+For lists whose entries change in themselves, or are taken out as often as they come; a timeline is for those that grow.
+A fill that read before a change and comes after it would bring back the old: so it names the generation that it began
+with, and a change moves that on.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final, Generic, TypeVar
+
+import msgspec
+
+from shared.kernel import cache, ids, running, single_flight
+from shared.kernel.pages import Positioned
+
+TTL_SECONDS: Final = 3600
+_GENERATION_SECONDS: Final = 2 * TTL_SECONDS
+
+# KEYS: the value, its generation. ARGV: the generation to fill it with, the value, its ttl.
+_FILL: Final = cache.Script("""
+if (redis.call('GET', KEYS[2]) or '') == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3]) end
+""")
+
+
+E = TypeVar("E", bound=Positioned)
+# Up to so many entries older than an id, newest first, of Postgres.
+Load = Callable[[int, int], list[E]]
+
+
+class Recent(Generic[E]):
+    """A kind of list, one for each owner, of which the newest `keep` entries are kept."""
+
+    def __init__(self, name: str, entry: type[E], *, keep: int):
+        self.name = name
+        self.keep = keep
+        self._decoder: msgspec.msgpack.Decoder[list[E]] = msgspec.msgpack.Decoder(list[entry])
+
+    def ask(self, owner: int) -> cache.Command:
+        """The command for `take`."""
+        return ("MGET", self._key(owner), self._generation(owner))
+
+    async def take(
+        self,
+        owner: int,
+        reply: Any,
+        before: int | None,
+        count: int,
+        load: Load[E],
+        *,
+        chosen: Callable[[E], bool] | None = None,
+        load_chosen: Load[E] | None = None,
+    ) -> list[E]:
+        """Up to `count` entries older than `before`, of the reply to `ask`; of Postgres if that is None, or too short.
+
+        With `chosen`, of those alone, which `load_chosen` loads.
+        """
+        if reply is not None:
+            entries = await self._newest(owner, reply, load)
+            older = [
+                entry
+                for entry in entries
+                if (before is None or entry.position < before) and (chosen is None or chosen(entry))
+            ]
+            if len(older) >= count or len(entries) < self.keep:
+                return older[:count]
+        return await running.in_thread(load_chosen or load, ids.MAX if before is None else before, count)
+
+    def changed(self, owner: int) -> list[cache.Command]:
+        """The commands to run after a change was committed."""
+        return [
+            ("SET", self._generation(owner), str(ids.new_id()), "EX", _GENERATION_SECONDS),
+            ("DEL", self._key(owner)),
+        ]
+
+    async def _newest(self, owner: int, reply: Any, load: Load[E]) -> list[E]:
+        if reply[0] is not None:
+            return self._decoder.decode(reply[0])
+        # A change that Redis was told of has given it another generation: who asks for this one misses nothing.
+        generation = reply[1] or b""
+        return await single_flight.shared((self._key(owner), generation), lambda: self._fill(owner, generation, load))
+
+    async def _fill(self, owner: int, generation: bytes, load: Load[E]) -> list[E]:
+        entries = await running.in_thread(load, ids.MAX, self.keep)
+        keys = [self._key(owner), self._generation(owner)]
+        try:
+            await cache.run(_FILL.command(keys, [generation, msgspec.msgpack.encode(entries), TTL_SECONDS]))
+        except cache.CacheUnavailable:
+            pass  # the answer is at hand; a later read fills the cache
+        return entries
+
+    def _key(self, owner: int) -> str:
+        return f"{self.name}:{ids.encode(owner)}"
+
+    def _generation(self, owner: int) -> str:
+        return f"{self.name}:generation:{ids.encode(owner)}"

@@ -1,0 +1,1 @@
+"""Moderation: reports, what moderators do about them, and the log of it."""

@@ -1,0 +1,167 @@
+"""An archive of all that is held on a user: asked for, mailed as a link, downloaded, over."""
+
+import io
+import json
+import re
+import zipfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from infra.local.stack import Stack
+from shared.accounts import exports, mail
+from shared.accounts.model import ExportMade, ExportRequested
+from shared.kernel import db
+from shared.kernel.upkeep import UpkeepDue
+from shared.profiles import reads as profiles
+from tests.client import Format, Mailbox, Person, Visitor, sign_up, wait_until
+
+Problem = Callable[[httpx.Response, int, str], dict[str, Any]]
+AGE = db.Statement("UPDATE exports SET requested_at = requested_at - :ms, expires_at = expires_at - :ms")
+EXPIRE = db.Statement("UPDATE exports SET expires_at = 0 WHERE user_id = :user_id")
+IDS = db.Statement("SELECT id FROM exports WHERE user_id = :user_id", ExportMade)
+DUE = db.Statement("UPDATE schedules SET next_at = 0 WHERE topic = :topic")
+
+
+def link_to(person: Person, past: int = 0) -> tuple[str, dict[str, Any]]:
+    """The link in the newest mail with an archive, beyond the `past` that came before; and the mail."""
+    box = Mailbox(person.stack.console, person.email)
+    mails = wait_until(lambda: [mail for mail in box.mails() if "archive" in mail["subject"]][: -past or None])
+    found = re.search(r"https?://\S+", mails[0]["text"])
+    assert found, mails[0]
+    return found[0], mails[0]
+
+
+def download(url: str) -> httpx.Response:
+    return httpx.get(url, trust_env=False)
+
+
+def read(archive: bytes) -> dict[str, Any]:
+    with zipfile.ZipFile(io.BytesIO(archive)) as file:
+        assert file.testzip() is None
+        return {name: json.loads(file.read(name)) for name in file.namelist()}
+
+
+@pytest.mark.parametrize("format", ["json", "msgpack"])
+def test_what_is_held_on_someone_is_theirs_to_take(stack: Stack, bob: Person, problem: Problem, format: Format) -> None:
+    ada = sign_up(stack, format=format, bio="Counts")
+    post = ada.post_photo(f"With @{bob.username} #sea 🌊")
+    gone = ada.post_photo("Thought better of it")
+    ada.delete(f"/v1/posts/{gone['id']}")
+    ada.follow(bob.username)
+    bob.follow(ada.username)
+    (told,) = wait_until(lambda: ada.get("/v1/notifications")["items"])
+
+    answer = ada.ask("POST", "/v1/me/export")
+    assert answer.status_code == 202
+    url, sent = link_to(ada)
+    assert re.search(r"good until \d+ [A-Z][a-z]+ 20\d\d, \d\d:\d\d UTC", sent["text"])
+    archive = download(url)
+    assert archive.status_code == 200
+    assert archive.headers["content-type"] == "application/zip"
+    assert archive.headers["content-disposition"] == f'attachment; filename="i9lyfe-{ada.username}.zip"'
+
+    held = read(archive.content)
+    (profile,) = held["profile.json"]
+    me = ada.get("/v1/me")
+    assert {name: profile[name] for name in ("username", "email", "bio", "created_at")} == {
+        "username": ada.username,
+        "email": ada.email,
+        "bio": "Counts",
+        "created_at": me["created_at"],
+    }
+    assert {name: profile[name] for name in me["counts"]} == me["counts"]
+    (kept,) = held["posts.json"]
+    assert kept == {name: post[name] for name in kept if name != "media"} | {"media": kept["media"]}
+    assert kept["media"] == [{name: post["media"][0][name] for name in kept["media"][0]}]
+    assert download(kept["media"][0]["url"]).status_code == 200
+    assert held["relationships.json"] == [
+        {"username": bob.username, "following": True, "blocked_at": None, "muted_at": None}
+    ]
+    assert held["followers.json"] == [{"username": bob.username}]
+    assert [(one["id"], one["type"]) for one in held["notifications.json"]] == [(told["id"], "follow")]
+    assert [one["id"] for one in held["sessions.json"]] == [ada.session["id"]]
+    assert {one["url"] for one in held["uploads.json"]} == {
+        post["media"][0]["url"],
+        post["media"][0]["placeholder_url"],
+    }
+    assert held["index.json"]["items"] == {name: len(items) for name, items in held.items() if name != "index.json"}
+    assert b"argon2" not in archive.content
+    everything = json.dumps(held)
+    assert "argon2" not in everything
+    assert bob.email not in everything
+
+    again = ada.ask("POST", "/v1/me/export")
+    problem(again, 429, "one_export_a_day")
+    assert 86_000 < int(again.headers["retry-after"]) <= 86_400
+
+
+def test_only_the_link_reads_an_archive_and_only_for_its_time(stack: Stack, alice: Person) -> None:
+    user_id = profiles.named([alice.username])[alice.username]
+    alice.post("/v1/me/export")
+    url, _ = link_to(alice)
+    parts = urlsplit(url)
+    bare = f"{parts.scheme}://{parts.netloc}{parts.path}"
+    assert download(bare).status_code == 403
+    assert download(re.sub(r"X-Goog-Expires=\d+", "X-Goog-Expires=604800", url)).status_code == 403
+    assert httpx.request("PUT", url, content=b"mine", trust_env=False).status_code == 403
+    assert httpx.request("DELETE", url, trust_env=False).status_code == 403
+    assert download(url).status_code == 200
+
+    with db.connection() as conn:
+        EXPIRE.run(conn, user_id=user_id)
+        DUE.run(conn, topic=UpkeepDue.topic)
+    wait_until(lambda: download(url).status_code == 404)
+
+
+def test_of_many_requests_at_once_one_archive_is_made(alice: Person) -> None:
+    with ThreadPoolExecutor(6) as threads:
+        answers = list(threads.map(lambda _: alice.ask("POST", "/v1/me/export").status_code, range(6)))
+    assert sorted(answers) == [202] + [429] * 5
+
+
+def test_an_archive_asked_for_again_a_day_later(stack: Stack, alice: Person) -> None:
+    alice.post("/v1/me/export")
+    first, _ = link_to(alice)
+    with db.connection() as conn:
+        AGE.run(conn, ms=exports.DAY_MS)
+    alice.post_photo("Since then")
+    alice.post("/v1/me/export")
+    second, _ = link_to(alice, past=1)
+    assert urlsplit(first).path != urlsplit(second).path
+    assert [len(read(download(url).content)["posts.json"]) for url in (first, second)] == [0, 1]
+
+
+def test_making_and_mailing_it_twice_changes_nothing(stack: Stack, alice: Person) -> None:
+    user_id = profiles.named([alice.username])[alice.username]
+    alice.post("/v1/me/export")
+    url, _ = link_to(alice)
+    before = download(url).content
+    with db.connection() as conn:
+        (made,) = IDS.all(conn, user_id=user_id)
+    for _ in range(2):
+        exports.make(ExportRequested(made.export_id, user_id))
+        mail.send_export_link(ExportMade(made.export_id))
+    assert download(url).content == before
+    assert len([one for one in Mailbox(stack.console, alice.email).mails() if "archive" in one["subject"]]) == 1
+
+
+def test_a_large_account_is_written_a_page_at_a_time(
+    stack: Stack, alice: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    posts = [alice.post_photo(str(number), seed=number)["id"] for number in range(5)]
+    user_id = profiles.named([alice.username])[alice.username]
+    monkeypatch.setattr(exports, "_PAGE", 2)
+    file = io.BytesIO()
+    exports._write(file, user_id, alice.username)
+    held = read(file.getvalue())
+    assert [post["id"] for post in held["posts.json"]] == posts
+    assert len({one["url"] for one in held["uploads.json"]}) == 10
+
+
+def test_a_visitor_has_nothing_to_take(visitor: Visitor, problem: Problem) -> None:
+    problem(visitor.ask("POST", "/v1/me/export"), 401, "not_signed_in")
