@@ -88,7 +88,7 @@ def stand(actor: Person, other: Person, name: str) -> list[Event]:
     if actor.ask(STANDS[name], f"/v1/users/{other.username}/{what}").status_code != 200:
         return []
     pair = id_of(actor), id_of(other)
-    follows = follow_events(pair, pair[::-1])
+    follows = follow_events(pair, (pair[1], pair[0]))
     versions = {
         (event.follower_id, event.followee_id): event.version for event in follows if isinstance(event, FollowChanged)
     }
