@@ -90,8 +90,8 @@ SET_ACTS = db.Statement(
     HeardRow,
 )
 # Counted by steps, so that a group of a million costs no more than one of three. A new act makes the group unread; one
-# undone leaves that as it was, also where an older one shows again. Gives a row unless there was nothing in it and still
-# is: of that nobody is told.
+# undone leaves that as it was, also where an older one shows again. Gives a row unless there was nothing in it and
+# still is: of that nobody is told.
 COUNT_ACTS = db.Statement(
     """UPDATE notifications n SET version = n.version + 1, actor_count = n.actor_count + h.step,
               unread = n.unread OR h.added,
