@@ -120,20 +120,21 @@ class PostReposted(Engaged, frozen=True):
     part = "repost"
 
 
-# One statement, one round trip: the row, the counts of its subject, the event, and all that the answer shows. Every
-# change locks its own engagement first and then the subject, so that no two wait for each other. What is read besides
-# the rows that are changed may be from before it waited: where nothing was changed and the engagement isn't as wished
-# either, another request changed it meanwhile, and who asks again sees it.
+# One statement, one round trip: the row, the counts of its subject, the event, and all that the answer shows. The
+# subject is locked first, and its counts are made of what it is by then: made of what it was when the statement began,
+# they can break its CHECKs before Postgres finds that it has changed since. What else is read may be from before it
+# waited: where nothing was changed and the engagement isn't as wished either, another request changed it meanwhile, and
+# who asks again sees it.
 _CHANGE = """
 WITH target AS MATERIALIZED (
-  {target}
+  SELECT s.* FROM {visible} FOR NO KEY UPDATE OF s
 ), change AS (
   {change}
   RETURNING new.subject_id, old.emoji AS emoji_before, old.{part}_id AS act_before, new.{part}_id AS act_id,
             new.emoji, new.save_id, new.repost_id, new.version
 ), counted AS (
   UPDATE {table} s SET version = s.version + 1, {counts}
-    FROM change c WHERE s.id = c.subject_id
+    FROM change c, target t WHERE s.id = t.id
   RETURNING {subject}
 ), told AS (
   INSERT INTO outbox (topic, payload, trace, created_at)
@@ -168,15 +169,17 @@ _DO: Final = """INSERT INTO engagements AS e (subject_id, user_id, kind, {part}_
    WHERE e.{part}_id IS NULL"""
 _UNDO: Final = """UPDATE engagements e SET {undone}, version = e.version + 1 FROM target
    WHERE e.subject_id = target.id AND e.user_id = :user_id AND e.{part}_id IS NOT NULL"""
-_STEP: Final = """{part}_count = s.{part}_count + CAST(c.act_id IS NOT NULL AS integer)
+_STEP: Final = """{part}_count = t.{part}_count + CAST(c.act_id IS NOT NULL AS integer)
                                        - CAST(c.act_before IS NOT NULL AS integer)"""
-_TALLY: Final = "reactions = tally(tally(s.reactions, c.emoji_before, -1), c.emoji, 1)"
+_TALLY: Final = "reactions = tally(tally(t.reactions, c.emoji_before, -1), c.emoji, 1)"
 
 
-def change_sql(event: type[Engaged], *, undo: bool, kind: Literal["post", "comment"], target: str, columns: str) -> str:
+def change_sql(
+    event: type[Engaged], *, undo: bool, kind: Literal["post", "comment"], visible: str, columns: str
+) -> str:
     """The statement that does, or undoes, what `event` tells of, with a row of `{kind}s`.
 
-    `target` selects `id` and `author_id` of the subject `:subject_id` if `:user_id` may see it; `columns` are those of
+    `visible` is FROM and WHERE of the subject `:subject_id`, called s, if `:user_id` may see it; `columns` are those of
     the subject that the answer shows. They come first in the row; then the author's username, name and picture; whether
     anything was changed; emoji, saved, reposted and version of the engagement; the act's id.
     """
@@ -188,7 +191,7 @@ def change_sql(event: type[Engaged], *, undo: bool, kind: Literal["post", "comme
         part=part,
         table=f"{kind}s",
         topic=event.topic,
-        target=target,
+        visible=visible,
         subject=", ".join(f"s.{column}" for column in columns.split(", ")),
         change=change.format(part=part, kind=kind, undone=", ".join(f"{column} = NULL" for column in columns_of)),
         counts=", ".join([_STEP.format(part=part), *([_TALLY] if is_reaction else [])]),

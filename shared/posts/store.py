@@ -95,13 +95,13 @@ OF_AUTHOR = db.Statement(
 )
 
 # Those that `:user_id` may see: what is there, of an author who is there, with no block between them.
-_VISIBLE = f"""SELECT s.id, s.author_id FROM posts s JOIN users u ON u.id = s.author_id
+_VISIBLE = f"""posts s JOIN users u ON u.id = s.author_id
    WHERE s.id = :subject_id AND s.deleted_at IS NULL AND u.state = 'active'
      AND {MAY_SEE_SQL.format(other="s.author_id")}"""
 
 
 def _change(event: type[Engaged], *, undo: bool = False) -> db.Statement[EngagedRow]:
-    return db.Statement(change_sql(event, undo=undo, kind="post", target=_VISIBLE, columns=_COLUMNS), EngagedRow)
+    return db.Statement(change_sql(event, undo=undo, kind="post", visible=_VISIBLE, columns=_COLUMNS), EngagedRow)
 
 
 REACT, UNREACT = _change(PostReacted), _change(PostReacted, undo=True)

@@ -29,6 +29,9 @@ def at_once(reader: Person, path: str, threads: ThreadPoolExecutor) -> list[http
         ("/v1/users/{name}/posts", ["posts:{user}"]),
         ("/v1/feed", ["feed:{reader}"]),
         ("/v1/notifications", ["notifications:{reader}"]),
+        ("/v1/posts/{post}", ["engaged:{reader}"]),
+        ("/v1/posts/{post}/reactions", ["reactions:{post}"]),
+        ("/v1/me/mentioned", ["mentioning:{reader}"]),
     ],
 )
 def test_readers_of_one_thing_share_one_query(person: Callable[[], Person], path: str, keys: list[str]) -> None:

@@ -105,6 +105,28 @@ def test_pages_are_refilled_for_those_across_a_block(alice: Person, person: Call
         ] == expected
 
 
+STATE = db.Statement("UPDATE users SET state = :state, version = version + 1 WHERE id = :user_id")
+
+
+def test_who_is_gone_is_in_no_list(alice: Person, bob: Person, person: Callable[[], Person]) -> None:
+    carol = person()
+    post, theirs = alice.post_photo("Mine"), carol.post_photo(f"@{alice.username}")
+    for one in (bob, carol):
+        engage(one, post)
+        one.put(f"/v1/posts/{post['id']}/repost")
+    engage(alice, theirs)
+    carol_id = id_of(carol)
+    with db.connection() as conn:
+        STATE.run(conn, user_id=carol_id, state="suspended")
+    profiles.refresh([carol_id])
+    for part in ("reactions", "reposts"):
+        found = alice.get(f"/v1/posts/{post['id']}/{part}", limit=1)["items"]
+        assert [item["user"]["username"] for item in found] == [bob.username]
+    for path in LISTS:
+        assert alice.get(path)["items"] == []
+    assert alice.ask("PUT", f"/v1/posts/{theirs['id']}/repost").status_code == 404
+
+
 def test_posts_across_a_block_are_in_no_list_and_their_lists_are_not_found(
     alice: Person, bob: Person, person: Callable[[], Person], problem: Problem
 ) -> None:

@@ -25,12 +25,13 @@ Key = Callable[[dict[str, Any]], str]
 LISTS: dict[str, tuple[str, Key]] = {
     "get_feed": ("/v1/feed", lambda item: item["id"]),
     "list_user_posts": ("/v1/users/{author}/posts", lambda item: item["id"]),
+    "list_mentioned_posts": ("/v1/me/mentioned", lambda item: item["id"]),
     "list_notifications": ("/v1/notifications", lambda item: item["subject"]["id"]),
 }
 
 
 class Author:
-    """Somebody whose posts mention a follower: each is an item of all three lists. `posts` are there, newest first."""
+    """Somebody whose posts mention a follower: each is an item of all these lists. `posts` are there, newest first."""
 
     def __init__(self, stack: Stack):
         self.person = sign_up(stack)
@@ -49,7 +50,7 @@ class Author:
         """What Redis holds of the lists is gone."""
         found = profiles.named([self.person.username, self.reader.username])
         author, reader = ids.encode(found[self.person.username]), ids.encode(found[self.reader.username])
-        cache.run_sync(("DEL", f"feed:{reader}", f"posts:{author}", f"notifications:{reader}"))
+        cache.run_sync(("DEL", f"feed:{reader}", f"posts:{author}", f"notifications:{reader}", f"mentioning:{reader}"))
 
 
 @pytest.fixture(scope="module")
