@@ -31,6 +31,10 @@ class People:
             # One more than a page, so that a page is full and has a successor.
             posters = self.authors * POSTS_EACH
             self.posts = list(threads.map(lambda author: author.post_photo(f"Measured {mentions}"), posters))
+            # One more than a page here too.
+            said = itertools.islice(itertools.cycle(self.readers), PAGE + 1)
+            talk = f"/v1/posts/{self.posts[0]['id']}/comments"
+            list(threads.map(lambda reader: reader.post(talk, {"text": "Measured"}), said))
         for path, people in (("/v1/feed", self.readers), ("/v1/notifications", self.mentioned)):
             for person in people:
                 wait_until(lambda path=path, person=person: len(person.get(path)["items"]) == PAGE, 60)
@@ -57,6 +61,16 @@ class People:
     def notifications(self) -> list[bytes]:
         """GET of 20 notifications."""
         return [_as(reader, "GET", f"/v1/notifications?limit={PAGE}") for reader in self.mentioned]
+
+    def comments(self) -> list[bytes]:
+        """GET of 20 comments."""
+        return [_as(reader, "GET", f"/v1/posts/{self.posts[0]['id']}/comments?limit={PAGE}") for reader in self.readers]
+
+    def comment(self) -> list[bytes]:
+        """POST of comments, those under way at one time by different people on different posts."""
+        # Not on the one whose comments are listed.
+        pairs = zip(self.readers * 2, itertools.cycle(self.posts[1:]), strict=False)
+        return [_as(a, "POST", f"/v1/posts/{post['id']}/comments", {"text": "Measured"}) for a, post in pairs]
 
     def follow(self) -> list[bytes]:
         """PUT and later DELETE of follows among readers: each request changes something.

@@ -33,7 +33,9 @@ READS_AND_WRITES: tuple[tuple[str, float | None, Callable[[People], list[bytes]]
     ("profile", 0.60, People.profile),
     ("feed of 20", 0.35, People.feed),
     ("20 notifications", 0.35, People.notifications),
+    ("20 comments", 0.35, People.comments),
     ("follow", 0.20, People.follow),
+    ("comment", 0.20, People.comment),
 )
 
 

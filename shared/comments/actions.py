@@ -130,7 +130,7 @@ def _reacted(
         *engagement.changed("reaction", caller.user_id, row.id, done, row.engagement_version),
     )
     author = profiles.card(row.author_id, row.username, row.name, row.picture)
-    return Encoded(reads.spliced(projection.parts_of_body(projection.body(row)), author, done))
+    return Encoded(reads.spliced(projection.body(row), author, done))
 
 
 def _common(caller: Caller, text: str) -> dict[str, Any]:
@@ -162,7 +162,7 @@ def _shown(row: store.CommentRow, author: profiles.UserRow, done: Engagement) ->
     card = profiles.card_of(author)
     if card is None:
         raise Forbidden("account_gone")
-    return Encoded(reads.spliced(projection.parts_of_body(projection.body(row)), card, done))
+    return Encoded(reads.spliced(projection.body(row), card, done))
 
 
 def _blank() -> Invalid:

@@ -48,8 +48,8 @@ async def reactions(caller: Caller, comment_id: CommentId, query: ReactionQuery)
 async def _see(
     caller: Caller, comment_id: int, reply: Any, people: Sequence[int]
 ) -> tuple[dict[int, profiles.Card], dict[int, Relation]]:
-    gate = await reads.gate_of(comment_id, reply)
+    gate = reads.gate_of(await reads.there(comment_id, reply))
     view = await reads.look(caller, gate, people=people)
-    if view is None or gate.comment is None or gate.comment.author == NOBODY:
+    if view is None or gate.author == NOBODY:
         raise NotFound("comment_not_found")
     return view.cards, view.relations

@@ -28,15 +28,6 @@ NOBODY: Final = 0
 _HEAD: Final = 3 * ids.LENGTH
 
 
-class Body(msgspec.Struct, frozen=True):
-    """The cached form of a comment. `author` is NOBODY for a tombstone; `core` is JSON up to the author's card."""
-
-    author: int
-    post_author: int
-    post_id: int
-    core: bytes
-
-
 def key(comment_id: int) -> str:
     """Where a comment's card is."""
     return f"comment:{ids.encode(comment_id)}"
@@ -79,10 +70,20 @@ def body(row: store.CommentRow) -> bytes:
     return head.encode() + msgspec.json.encode(core_of(row))[:-1]
 
 
-def parts_of_body(body: bytes) -> Body:
-    """What a cached comment that is not gone says."""
-    n, head = ids.LENGTH, body[:_HEAD].decode()
-    return Body(ids.decode(head[:n]), ids.decode(head[n : 2 * n]), ids.decode(head[2 * n :]), body[_HEAD:])
+def author_of(body: bytes) -> int:
+    """Whose a cached comment is; NOBODY for a tombstone."""
+    return ids.decode(body[: ids.LENGTH].decode())
+
+
+def post_of(body: bytes) -> tuple[int, int]:
+    """The author and the id of the post that a cached comment is on."""
+    head = body[ids.LENGTH : _HEAD].decode()
+    return ids.decode(head[: ids.LENGTH]), ids.decode(head[ids.LENGTH :])
+
+
+def spliced(body: bytes, card: bytes, viewer: bytes) -> bytes:
+    """A whole comment of its cached form, its author's card, and what the viewer has done."""
+    return b'%b,"author":%b,"viewer":%b}' % (body[_HEAD:], card, viewer)
 
 
 def rows(comments: Iterable[store.CommentRow]) -> list[cache.Command]:

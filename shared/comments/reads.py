@@ -5,14 +5,13 @@ Whether the post may be seen decides for all below it.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from typing import Any, Final
 
 import msgspec
 
 from shared.comments import projection, store
 from shared.comments.model import CommentViewer
-from shared.comments.projection import END, LISTS, NOBODY, Body, parts_of_body
+from shared.comments.projection import END, LISTS, NOBODY, author_of
 from shared.engagement import reads as engagement
 from shared.engagement.model import NOTHING, Engagement
 from shared.kernel import cache, db, guard, ids, running, single_flight
@@ -31,21 +30,21 @@ _UNTOUCHED: Final = b'{"reaction":null}'
 
 
 class Gate(msgspec.Struct, frozen=True):
-    """What has to be visible for what hangs on it to be: a post, and perhaps a comment."""
+    """What has to be visible for what hangs on it to be: a post and its author, and perhaps a comment's author."""
 
     post_id: int
     post_author: int
-    comment: Body | None = None
+    author: int = NOBODY
 
     def people(self) -> list[int]:
         """Those whom the viewer has to be able to see."""
-        return [self.post_author, *([self.comment.author] if self.comment and self.comment.author != NOBODY else [])]
+        return [self.post_author] if self.author == NOBODY else [self.post_author, self.author]
 
 
 class View(msgspec.Struct, frozen=True):
     """Comments and people as one trip found them for a viewer."""
 
-    bodies: dict[int, Body]
+    bodies: dict[int, bytes]
     cards: dict[int, profiles.Card]
     relations: dict[int, Relation]
     # None for a visitor.
@@ -58,9 +57,13 @@ class View(msgspec.Struct, frozen=True):
     def comment(self, comment_id: int) -> bytes | None:
         """A comment or tombstone encoded; None where the viewer may not see it."""
         body = self.bodies.get(comment_id)
-        if body is None or not (body.author == NOBODY or self.sees(body.author)):
+        if not body:
             return None
-        return spliced(body, self.cards.get(body.author), None if self.done is None else self.done[comment_id])
+        author = author_of(body)
+        done = None if self.done is None else self.done[comment_id]
+        if author == NOBODY:
+            return projection.spliced(body, b"null", _viewer(done and NOTHING))
+        return spliced(body, self.cards[author], done) if self.sees(author) else None
 
 
 async def comment(viewer: Caller | None, comment_id: CommentId) -> Encoded:
@@ -69,9 +72,9 @@ async def comment(viewer: Caller | None, comment_id: CommentId) -> Encoded:
         (reply,) = await guard.first(("GET", projection.key(comment_id)))
     except cache.CacheUnavailable:
         reply = None
-    gate = await gate_of(comment_id, reply)
-    assert gate.comment is not None
-    view = await look(viewer, gate, [store.EntryRow(comment_id, gate.comment.author)], {comment_id: gate.comment})
+    body = await there(comment_id, reply)
+    gate = gate_of(body)
+    view = await look(viewer, gate, [store.EntryRow(comment_id, gate.author)], {comment_id: body})
     shown = None if view is None else view.comment(comment_id)
     if shown is None:
         raise NotFound("comment_not_found")
@@ -92,19 +95,28 @@ async def of_post(viewer: Caller | None, post_id: PostId, query: PageQuery) -> E
 
 async def replies(viewer: Caller | None, comment_id: CommentId, query: PageQuery) -> Encoded:
     """A page of the replies to a comment, newest first. Raises NotFound."""
+
+    async def gate(reply: bytes | None) -> Gate:
+        return gate_of(await there(comment_id, reply))
+
     asked = ("GET", projection.key(comment_id))
-    return await _page("y", viewer, comment_id, query, asked, partial(gate_of, comment_id), "comment_not_found")
+    return await _page("y", viewer, comment_id, query, asked, gate, "comment_not_found")
 
 
-async def gate_of(comment_id: int, reply: bytes | None) -> Gate:
-    """The gate to a comment, of the reply to a GET of its card. Raises NotFound if it is gone."""
+async def there(comment_id: int, reply: bytes | None) -> bytes:
+    """A cached comment, of the reply to a GET of its card; of Postgres on a miss. Raises NotFound if it is gone."""
     body = body_of(reply)
     if body is None:
         body = (await load_bodies([comment_id])).get(comment_id)
     if not body:
         raise NotFound("comment_not_found")
-    found = parts_of_body(body)
-    return Gate(found.post_id, found.post_author, found)
+    return body
+
+
+def gate_of(body: bytes) -> Gate:
+    """What has to be visible for a comment to be."""
+    post_author, post_id = projection.post_of(body)
+    return Gate(post_id, post_author, author_of(body))
 
 
 async def _page(
@@ -173,7 +185,7 @@ async def look(
     viewer: Caller | None,
     gate: Gate,
     entries: Sequence[store.EntryRow] = (),
-    bodies: dict[int, Body] | None = None,
+    bodies: dict[int, bytes] | None = None,
     people: Sequence[int] = (),
 ) -> View | None:
     """What is needed to show `entries`, and other people, in one trip; None where the gate is closed.
@@ -204,11 +216,9 @@ async def look(
     return view if is_open else None
 
 
-def spliced(body: Body, card: profiles.Card | None, done: Engagement | None) -> bytes:
-    """A whole comment of its cached form, its author's card, and what the viewer has done; no card for a tombstone."""
-    if card is None:
-        return b'%b,"author":null,"viewer":%b}' % (body.core, b"null" if done is None else _UNTOUCHED)
-    return b'%b,"author":%b,"viewer":%b}' % (body.core, card.json, _viewer(done))
+def spliced(body: bytes, card: profiles.Card, done: Engagement | None) -> bytes:
+    """A whole comment of its cached form, its author's card, and what the viewer has done; None for a visitor."""
+    return projection.spliced(body, card.json, _viewer(done))
 
 
 def _viewer(done: Engagement | None) -> bytes:
@@ -231,16 +241,13 @@ async def _load_bodies(comment_ids: list[int]) -> dict[int, bytes]:
     return {row.id: projection.body(row) for row in rows}
 
 
-async def _take_bodies(comment_ids: Sequence[int], reply: Sequence[bytes | None]) -> dict[int, Body]:
-    found = {
-        comment_id: body
-        for comment_id, value in zip(comment_ids, reply, strict=True)
-        if (body := body_of(value)) is not None
-    }
+async def _take_bodies(comment_ids: Sequence[int], reply: Sequence[bytes | None]) -> dict[int, bytes]:
+    asked = zip(comment_ids, map(body_of, reply), strict=True)
+    found = {comment_id: body for comment_id, body in asked if body is not None}
     missing = [comment_id for comment_id in comment_ids if comment_id not in found]
     if missing:
         found.update(await load_bodies(missing))
-    return {comment_id: parts_of_body(body) for comment_id, body in found.items() if body}
+    return found
 
 
 def refresh(comment_ids: Sequence[int]) -> None:

@@ -298,13 +298,13 @@ SAID_IN_REPLY = db.Statement(
 
 
 # Those that `:user_id` may see, and that were not deleted.
-_REACHED: Final = f"""SELECT s.id, s.author_id FROM comments s JOIN posts p ON p.id = s.post_id
+_REACHED: Final = f"""comments s JOIN posts p ON p.id = s.post_id
    WHERE s.id = :subject_id AND s.deleted_at IS NULL AND p.deleted_at IS NULL
      AND {_visible("s.author_id")} AND {_visible("s.post_author_id")}"""
 
 
 def _reaction(*, undo: bool) -> db.Statement[EngagedRow]:
-    sql = change_sql(CommentReacted, undo=undo, kind="comment", target=_REACHED, columns=_COLUMNS)
+    sql = change_sql(CommentReacted, undo=undo, kind="comment", visible=_REACHED, columns=_COLUMNS)
     return db.Statement(sql, EngagedRow)
 
 

@@ -172,6 +172,10 @@ def test_many_at_once_lose_nothing(alice: Person, person: Callable[[], Person]) 
         below = list(threads.map(lambda n: reply(people[n % 3], tops[n % 3], f"{n}"), range(30)))
         doomed = [*below[::2], *tops]
         made = threads.map(lambda n: comment(people[n % 3], post), range(15))
+        touched = [f"/v1/posts/{post['id']}/reaction", *(f"/v1/comments/{one['id']}/reaction" for one in below[1::2])]
+        reacted = threads.map(
+            lambda n: people[n % 3].ask("PUT", touched[n % len(touched)], {"emoji": "👍"}).status_code, range(24)
+        )
         answers = threads.map(lambda one: alice.ask("DELETE", f"/v1/comments/{one['id']}").status_code, doomed)
         late = threads.map(
             lambda n: (
@@ -182,6 +186,7 @@ def test_many_at_once_lose_nothing(alice: Person, person: Callable[[], Person]) 
         assert set(answers) == {204}
         assert set(late) <= {201, 404, 409}
         assert len(list(made)) == 15
+        assert set(reacted) == {200}
     listed = comments(alice, post, 100)
     for one in listed:
         found = replies(alice, one, 100)
