@@ -16,6 +16,8 @@ ENDPOINT_TARGETS = {
     "functions.posts": "create_post get_post delete_post list_user_posts react_to_post unreact_to_post"
     " save_post unsave_post repost undo_repost edit_post list_post_reactions list_reposts list_saved_posts"
     " list_reacted_posts list_mentioned_posts",
+    "functions.comments": "comment_on_post list_post_comments reply_to_comment list_replies"
+    " get_comment edit_comment delete_comment react_to_comment unreact_to_comment list_commented_posts",
     "functions.feed": "get_feed",
     "functions.notifications": "list_notifications mark_notification_read mark_all_read edit_notification_settings",
     "functions.live": "create_live_ticket",
@@ -23,8 +25,9 @@ ENDPOINT_TARGETS = {
 }
 EVENT_TARGETS = {
     "functions.background.projections": "project_users project_relationships project_posts project_notifications",
+    "functions.background.comments": "project_comments project_comment_reactions",
     "functions.background.feeds": "fan_out_post fan_out_chunk drop_feed",
-    "functions.background.notifications": "notify_of_follow notify_of_post",
+    "functions.background.notifications": "notify_of_follow notify_of_post notify_of_comment",
     "functions.background.live": "push_notification",
     "functions.background.engagement": "project_engagement notify_of_engagement fan_out_repost",
     "functions.background.graph": "project_to_graph",

@@ -1,5 +1,6 @@
 """Telling users of what others did."""
 
+from shared.comments.model import CommentCreated, CommentDeleted, CommentEdited
 from shared.kernel.events import on
 from shared.notifications import actions
 from shared.posts.model import PostCreated, PostDeleted, PostEdited
@@ -16,3 +17,9 @@ def notify_of_follow(event: FollowChanged) -> None:
 def notify_of_post(event: PostCreated | PostEdited | PostDeleted) -> None:
     """Tell those mentioned in a post, or take it back."""
     actions.of_post(event)
+
+
+@on(CommentCreated, CommentEdited, CommentDeleted)
+def notify_of_comment(event: CommentCreated | CommentEdited | CommentDeleted) -> None:
+    """Tell the post's author, whom it replies to, and those mentioned in a comment, or take it back."""
+    actions.of_comment(event)

@@ -17,6 +17,7 @@ from shared.kernel import ids
 from shared.kernel.problems import NotFound
 
 PostId = NewType("PostId", int)
+CommentId = NewType("CommentId", int)
 NotificationId = NewType("NotificationId", int)
 SessionId = NewType("SessionId", int)
 ReportId = NewType("ReportId", int)
@@ -27,6 +28,7 @@ _PATH_PARAMETER: Final = re.compile(r"\{(\w+)\}")
 # The same whether an id can't be one or only names nothing.
 _ABSENT: Final[dict[Any, str]] = {
     PostId: "post_not_found",
+    CommentId: "comment_not_found",
     SessionId: "session_not_found",
     NotificationId: "notification_not_found",
     ReportId: "report_not_found",

@@ -5,6 +5,8 @@ from typing import Final
 
 import msgspec
 
+from shared.comments import reads as comments
+from shared.comments.model import CommentCreated, CommentDeleted, CommentEdited
 from shared.engagement import reads as engagement
 from shared.engagement.model import PostReacted, PostReposted
 from shared.kernel import cache, clock, db, events, ids, log
@@ -53,6 +55,42 @@ def of_engagement(event: PostReacted | PostReposted) -> None:
         kind = "reaction" if isinstance(event, PostReacted) else "repost"
         subject = f"post:{ids.encode(event.subject_id)}"
         apply([Act(event.author_id, kind, subject, event.user_id, act.act_id, act.version)])
+
+
+def of_comment(event: CommentCreated | CommentEdited | CommentDeleted) -> None:
+    """Tell of a comment, or take it back: whichever it is by now. Each is told of it once.
+
+    Whom it replies to is told as of a `reply`, else the post's author as of a `comment`, else those whom it mentions as
+    of a `mention`. Of all that one user said on a post, or in reply to one comment, the newest that stands is told:
+    deleting one of several takes nothing back. An edit tells of mentions alone.
+    """
+    told = comments.told_of(event.comment_id)
+    if told is None:
+        return
+    acts: list[Act] = []
+    if not isinstance(event, CommentEdited):
+        post, on_post, in_reply = f"post:{ids.encode(told.post_id)}", told.on_post, told.in_reply
+        if told.parent_author != told.post_author:
+            acts.append(Act(told.post_author, "comment", post, told.author, on_post.newest_id, on_post.version))
+        if told.parent_id is not None and told.parent_author is not None and in_reply is not None:
+            parent = f"comment:{ids.encode(told.parent_id)}"
+            acts.append(Act(told.parent_author, "reply", parent, told.author, in_reply.newest_id, in_reply.version))
+    before = event.mentioned if isinstance(event, CommentEdited) else []
+    apply([*acts, *_mentions_in(event.comment_id, told, before)])
+
+
+def _mentions_in(comment_id: int, told: comments.Told, before: list[str]) -> list[Act]:
+    now = [] if told.deleted else [name for name in told.mentions if name not in before]
+    over = [*before, *told.mentions] if told.deleted else [name for name in before if name not in told.mentions]
+    others = {told.post_author, told.parent_author}
+    subject = f"comment:{ids.encode(comment_id)}"
+    acts = {
+        user_id: act_id
+        for found, act_id in ((profiles.named(over), None), (profiles.reachable(told.author, now), comment_id))
+        for user_id in found.values()
+        if user_id not in others
+    }
+    return [Act(user_id, "mention", subject, told.author, act_id, told.version) for user_id, act_id in acts.items()]
 
 
 def apply(acts: Sequence[Act]) -> None:

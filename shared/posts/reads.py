@@ -11,7 +11,7 @@ from shared.kernel import cache, db, guard, ids, running, single_flight
 from shared.kernel.endpoint import Caller, Encoded, PostId, Username
 from shared.kernel.pages import PageQuery, cursor, join
 from shared.kernel.problems import NotFound
-from shared.kernel.projection import body_of
+from shared.kernel.projection import VERSION_DIGITS, body_of
 from shared.posts import projection, store
 from shared.posts.model import PostViewer
 from shared.profiles import reads as profiles
@@ -21,6 +21,8 @@ from shared.visibility.model import Relation, may_see
 _AUTHOR: Final = ids.LENGTH
 _UNTOUCHED: Final = b'{"reaction":null,"saved":false,"reposted":false}'
 _ANYWHERE: Final = ids.MAX
+# A post as statements of other features give it.
+PostRow = store.PostRow
 
 
 async def post(viewer: Caller | None, post_id: PostId) -> Encoded:
@@ -91,6 +93,24 @@ async def look(
         return View(bodies, cards, {}, None)
     relations = await visibility.take(viewer.user_id, users, replies[1])
     return View(bodies, cards, relations, await engagement.take(viewer.user_id, post_ids, replies[2]))
+
+
+def ask_author(post_id: int) -> cache.Command:
+    """The command for `take_author`: the beginning of a post's card, for what hangs on a post."""
+    return ("GETRANGE", projection.key(post_id), 0, VERSION_DIGITS + ids.LENGTH - 1)
+
+
+async def take_author(post_id: int, reply: bytes | None) -> int | None:
+    """Who made a post, in the reply to `ask_author`; of Postgres on a miss. None if the post is gone."""
+    body = body_of(reply or None)
+    if body is None:
+        body = (await load_bodies([post_id])).get(post_id)
+    return ids.decode(body[:_AUTHOR].decode()) if body else None
+
+
+def projected(row: PostRow) -> cache.Command:
+    """The command that projects a post which a statement of another feature has changed."""
+    return projection.card(row)
 
 
 async def splice(viewer: Caller | None, entries: Sequence[tuple[int, int]]) -> dict[int, bytes]:
@@ -235,7 +255,11 @@ def mentions_of(post_id: int) -> list[Mention]:
     return [Mention(row.user_id, row.mention_id, row.version) for row in projection.load_mentions(post_id)]
 
 
-def author_of(post_id: int) -> int | None:
-    """Whose post it is, of Postgres; None if it is gone."""
+def author_seen_by(viewer_id: int, post_id: int) -> int | None:
+    """Whose post it is, of Postgres; None if it is gone, or hidden from the viewer."""
     rows = projection.load([post_id])
-    return rows[0].author_id if rows and rows[0].deleted_at is None else None
+    if not rows or rows[0].deleted_at is not None:
+        return None
+    author = rows[0].author_id
+    seen = may_see(visibility.between(viewer_id, [author])[author]) and profiles.username_of(author) is not None
+    return author if seen else None

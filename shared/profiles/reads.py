@@ -15,6 +15,9 @@ from shared.profiles.model import Profile, ProfileViewer, UserCard
 from shared.visibility import reads as visibility
 from shared.visibility.model import Relation, may_see
 
+# A user as statements of other features give them.
+UserRow = store.UserRow
+
 
 class Card(msgspec.Struct, frozen=True):
     """A user's short card, encoded as JSON."""
@@ -52,6 +55,12 @@ def fresh(user_ids: Iterable[int]) -> tuple[list[cache.Command], dict[int, Card]
     found = projection.load(user_ids)
     encoded = {row.id: projection.encoded_card(row) for row in found}
     return projection.rows(found), {user_id: Card(user_id, body) for user_id, body in encoded.items() if body}
+
+
+def card_of(row: UserRow) -> Card | None:
+    """The card of a user as just read; None if they are gone."""
+    body = projection.encoded_card(row)
+    return Card(row.id, body) if body else None
 
 
 def reachable(viewer_id: int, usernames: list[str]) -> dict[str, int]:

@@ -1,0 +1,182 @@
+"""Making, editing and deleting comments; reacting to them."""
+
+from typing import Any
+
+import msgspec
+
+from shared.comments import projection, reads, store
+from shared.comments.model import CommentEdit, NewComment, trimmed
+from shared.engagement import reads as engagement
+from shared.engagement.model import NOTHING, Engagement, NewReaction, emoji_of
+from shared.kernel import cache, clock, db, events, ids, log
+from shared.kernel.endpoint import Caller, CommentId, Encoded, PostId
+from shared.kernel.problems import Conflict, Forbidden, Invalid, NotFound, Problem
+from shared.media import actions as media
+from shared.posts import reads as posts
+from shared.posts.model import NewMedia, mentions_in
+from shared.profiles import reads as profiles
+
+
+def comment(caller: Caller, post_id: PostId, new: NewComment) -> Encoded:
+    """Comment on a post. Raises NotFound, Invalid with a fault for each object that can't be attached."""
+    return _make(caller, new, store.MAKE, "post_not_found", post_id=post_id)
+
+
+def reply(caller: Caller, comment_id: CommentId, new: NewComment) -> Encoded:
+    """Reply to a comment. Raises as `comment` does; Conflict("comment_deleted") for a tombstone."""
+    return _make(caller, new, store.REPLY, "comment_not_found", parent_id=comment_id)
+
+
+def _make(
+    caller: Caller, new: NewComment, statement: db.Statement[store.MadeRow], absent: str, **subject: int
+) -> Encoded:
+    text = trimmed(new.text)
+    if not text and new.attachment is None:
+        raise _blank()
+    params = _common(caller, text) | {"id": ids.new_id(), "attachment": None, **subject}
+    if new.attachment is None:
+        with db.connection() as conn:
+            row = statement.one(conn, **params)
+    else:
+        row = _make_with(caller, new.attachment, statement, absent, params)
+    made = row.comment
+    if made is None or row.post is None:
+        raise _unmade(row, absent)
+    _project([made], row.parent, row.post)
+    return _shown(made, row.author, NOTHING)
+
+
+def _make_with(
+    caller: Caller, attachment: NewMedia, statement: db.Statement[store.MadeRow], absent: str, params: dict[str, Any]
+) -> store.MadeRow:
+    wanted = [
+        media.Wanted("attachment.actual", attachment.actual, "comment", "actual", ("photo", "video")),
+        media.Wanted("attachment.placeholder", attachment.placeholder, "comment", "placeholder", ("photo",)),
+    ]
+    content_types = media.check(caller, wanted)
+    kept = msgspec.structs.asdict(attachment) | {"content_type": content_types[attachment.actual]}
+    with db.transaction() as conn:
+        media.attach(conn, caller, _owner(params["id"]), wanted)
+        row = statement.one(conn, **params | {"attachment": msgspec.json.encode(kept).decode()})
+        if row.comment is None:
+            raise _unmade(row, absent)
+    return row
+
+
+def _unmade(row: store.MadeRow, absent: str) -> Problem:
+    if row.author.state != "active":
+        return Forbidden("account_gone")
+    if row.parent_deleted:
+        return Conflict("comment_deleted", "This comment was deleted: nobody can reply to it any more.")
+    return NotFound(absent)
+
+
+def edit(caller: Caller, comment_id: CommentId, change: CommentEdit) -> Encoded:
+    """Edit a comment of the caller's own. Raises NotFound, Forbidden("not_author"), Invalid."""
+    text = trimmed(change.text)
+    with db.connection() as conn:
+        row = store.EDIT.maybe(conn, id=comment_id, **_common(caller, text))
+        if row is None:
+            seen = _seen(conn, caller, comment_id)
+            if seen.author_id == caller.user_id:
+                raise _blank()
+            raise Forbidden("not_author", "Only its author can edit a comment.")
+    events.after_commit(projection.card(row.comment))
+    return _shown(row.comment, row.author, Engagement(row.reaction))
+
+
+def delete(caller: Caller, comment_id: CommentId) -> None:
+    """Delete a comment of the caller's own, or on a post of theirs. Raises NotFound, Forbidden("not_author")."""
+    with db.transaction() as conn:
+        commands = _delete(conn, comment_id, store.DELETE, user_id=caller.user_id)
+        if not commands:
+            _seen(conn, caller, comment_id)
+            raise Forbidden("not_author", "Only its author, and whose post it is, can delete a comment.")
+    events.after_commit(*commands)
+
+
+def remove(conn: db.Connection, comment_id: int) -> list[cache.Command]:
+    """Delete anybody's comment in the transaction of `conn`; what Redis is to hear after it, nothing if it is gone."""
+    return _delete(conn, comment_id, store.REMOVE)
+
+
+def _delete(
+    conn: db.Connection, comment_id: int, statement: db.Statement[store.DeletedRow], **who: int
+) -> list[cache.Command]:
+    store.LOCK_DELETIONS.run(conn, id=comment_id)
+    row = statement.maybe(conn, id=comment_id, now=clock.now_ms(), trace=log.trace_id.get() or None, **who)
+    if row is None:
+        return []
+    if row.comment.attachment is not None:
+        media.release(conn, _owner(comment_id))
+    return [*projection.rows([row.comment, *row.above]), posts.projected(row.post)]
+
+
+def react(caller: Caller, comment_id: CommentId, new: NewReaction) -> Encoded:
+    """React to a comment, instead of an earlier reaction. Raises NotFound."""
+    return _reacted(caller, comment_id, store.REACT, emoji_of(new.emoji), act_id=ids.new_id())
+
+
+def unreact(caller: Caller, comment_id: CommentId) -> Encoded:
+    """Take a reaction back. Raises NotFound."""
+    return _reacted(caller, comment_id, store.UNREACT, None)
+
+
+def _reacted(
+    caller: Caller, comment_id: int, statement: db.Statement[store.EngagedRow], emoji: str | None, **more: Any
+) -> Encoded:
+    params = {"subject_id": comment_id, "user_id": caller.user_id, "now": clock.now_ms(), **more}
+    params["trace"] = log.trace_id.get() or None
+    if emoji is not None:
+        params["emoji"] = emoji
+    with db.connection() as conn:
+        row = statement.maybe(conn, **params)
+        if row is not None and not row.changed and row.emoji != emoji:
+            # Another request changed it while this one waited: what there is now, is asked anew.
+            row = statement.maybe(conn, **params)
+    if row is None or row.deleted_at is not None:
+        raise NotFound("comment_not_found")
+    done = Engagement(row.emoji)
+    events.after_commit(projection.card(row), engagement.changed(caller.user_id, row.id, done, row.engagement_version))
+    author = profiles.card(row.author_id, row.username, row.name, row.picture)
+    return Encoded(reads.spliced(projection.parts_of_body(projection.body(row)), author, done))
+
+
+def _common(caller: Caller, text: str) -> dict[str, Any]:
+    return {
+        "user_id": caller.user_id,
+        "text": text,
+        "mentions": mentions_in(text),
+        "now": clock.now_ms(),
+        "trace": log.trace_id.get() or None,
+    }
+
+
+def _seen(conn: db.Connection, caller: Caller, comment_id: int) -> store.CommentRow:
+    """The comment, if the caller may see it and it was not deleted. Raises NotFound."""
+    seen = store.SEEN.maybe(conn, id=comment_id, user_id=caller.user_id)
+    if seen is None or not seen.visible or seen.comment.deleted_at is not None:
+        raise NotFound("comment_not_found")
+    return seen.comment
+
+
+def _project(placed: list[store.CommentRow], parent: store.CommentRow | None, post: posts.PostRow) -> None:
+    commands: list[cache.Command] = [*projection.rows(placed), posts.projected(post)]
+    if parent is not None:
+        commands.append(projection.card(parent))
+    events.after_commit(*commands)
+
+
+def _shown(row: store.CommentRow, author: profiles.UserRow, done: Engagement) -> Encoded:
+    card = profiles.card_of(author)
+    if card is None:
+        raise Forbidden("account_gone")
+    return Encoded(reads.spliced(projection.parts_of_body(projection.body(row)), card, done))
+
+
+def _blank() -> Invalid:
+    return Invalid.field("text", "blank", "A comment without an attachment has a text.")
+
+
+def _owner(comment_id: int) -> str:
+    return f"comment:{ids.encode(comment_id)}"

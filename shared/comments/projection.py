@@ -1,0 +1,103 @@
+"""Comments in Redis: `comment:{id}` is whose it is, whose post, which post, and the encoded comment.
+
+The encoded comment has neither its author's card nor its viewer. `comments:{subject}` holds the newest comments of a
+post, or replies of a comment (shared/kernel/timeline.py): an entry is the comment's id and its author's.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from shared.comments import store
+from shared.comments.model import CommentCore, CommentCounts
+from shared.kernel import cache, db, ids
+from shared.kernel.projection import put
+from shared.kernel.timeline import Timeline
+from shared.media import reads as media
+
+LISTS: Final = Timeline("comments", keep=1000)
+# Sorts before every id, and marks a list that is whole: behind it there is nothing in Postgres either. It is the first
+# to go when a list outgrows what is kept.
+END: Final = "!"
+# Stands where the author of a tombstone would.
+NOBODY: Final = 0
+_HEAD: Final = 3 * ids.LENGTH
+
+
+class Body(msgspec.Struct, frozen=True):
+    """The cached form of a comment. `author` is NOBODY for a tombstone; `core` is JSON up to the author's card."""
+
+    author: int
+    post_author: int
+    post_id: int
+    core: bytes
+
+
+def key(comment_id: int) -> str:
+    """Where a comment's card is."""
+    return f"comment:{ids.encode(comment_id)}"
+
+
+def entry_of(comment_id: int, author_id: int) -> str:
+    """A comment in a list: the id that orders it, and its author's, so that a read needs no look-up for it."""
+    return ids.encode(comment_id) + ids.encode(author_id)
+
+
+def parts_of(entry: str) -> tuple[int, int]:
+    """The comment's id and its author's of an entry."""
+    return ids.decode(entry[: ids.LENGTH]), ids.decode(entry[ids.LENGTH :])
+
+
+def core_of(row: store.CommentRow) -> CommentCore:
+    """The part of a comment that is the same for all; of a deleted one what a tombstone shows."""
+    there = row.deleted_at is None
+    return CommentCore(
+        id=ids.encode(row.id),
+        post_id=ids.encode(row.post_id),
+        parent_id=None if row.parent_id is None else ids.encode(row.parent_id),
+        text=row.text if there else None,
+        attachment=media.shown(row.attachment) if there and row.attachment else None,
+        mentions=row.mentions if there else [],
+        created_at=row.created_at,
+        edited_at=row.edited_at if there else None,
+        deleted_at=row.deleted_at,
+        counts=CommentCounts(row.reaction_count if there else 0, row.reply_count),
+        reactions=row.reactions if there else {},
+    )
+
+
+def body(row: store.CommentRow) -> bytes:
+    """The cached form of a comment; empty for one that is gone."""
+    if row.gone:
+        return b""
+    author = NOBODY if row.deleted_at is not None else row.author_id
+    head = ids.encode(author) + ids.encode(row.post_author_id) + ids.encode(row.post_id)
+    return head.encode() + msgspec.json.encode(core_of(row))[:-1]
+
+
+def parts_of_body(body: bytes) -> Body:
+    """What a cached comment that is not gone says."""
+    n, head = ids.LENGTH, body[:_HEAD].decode()
+    return Body(ids.decode(head[:n]), ids.decode(head[n : 2 * n]), ids.decode(head[2 * n :]), body[_HEAD:])
+
+
+def rows(comments: Iterable[store.CommentRow]) -> list[cache.Command]:
+    """The commands that project comments, and their place in their lists."""
+    commands: list[cache.Command] = []
+    for row in comments:
+        commands.append(card(row))
+        place = LISTS.remove if row.gone else LISTS.add
+        commands.append(place(row.parent_id or row.post_id, [entry_of(row.id, row.author_id)]))
+    return commands
+
+
+def card(row: store.CommentRow) -> cache.Command:
+    """The command that projects a comment whose place in its list has not changed."""
+    return put(key(row.id), row.version, body(row))
+
+
+def load(comment_ids: Iterable[int]) -> list[store.CommentRow]:
+    """The comments of Postgres, deleted ones too."""
+    with db.connection() as conn:
+        return store.BY_IDS.all(conn, ids=list(comment_ids))

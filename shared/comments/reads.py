@@ -1,0 +1,321 @@
+"""Comments as a viewer sees them: cached cards spliced together, never decoded on the way.
+
+The first trip asks for the list and what it hangs on, the second for cards, authors and how the viewer stands to them.
+Whether the post may be seen decides for all below it.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from shared.comments import projection, store
+from shared.comments.model import CommentViewer
+from shared.comments.projection import END, LISTS, NOBODY, Body, parts_of, parts_of_body
+from shared.engagement import reads as engagement
+from shared.engagement.model import NOTHING, Engagement
+from shared.kernel import cache, db, guard, ids, running, single_flight
+from shared.kernel.endpoint import Caller, CommentId, Encoded, PostId
+from shared.kernel.pages import PageQuery, cursor, join
+from shared.kernel.problems import NotFound
+from shared.kernel.projection import body_of
+from shared.posts import reads as posts
+from shared.profiles import reads as profiles
+from shared.visibility import reads as visibility
+from shared.visibility.model import may_see
+
+# Asked for beyond a page, so that what the gate takes out seldom costs a third trip.
+_SPARE: Final = 5
+_UNTOUCHED: Final = b'{"reaction":null}'
+
+
+class _Gate(msgspec.Struct, frozen=True):
+    """What has to be visible for what hangs on it to be: a post, and the comment whose replies are asked for."""
+
+    post_id: int
+    post_author: int
+    parent: Body | None = None
+
+    def people(self) -> list[int]:
+        """Those whom the viewer has to be able to see."""
+        return [self.post_author, *([self.parent.author] if self.parent and self.parent.author != NOBODY else [])]
+
+
+async def comment(viewer: Caller | None, comment_id: CommentId) -> Encoded:
+    """A comment, or its tombstone, as `viewer` may see it. Two round trips. Raises NotFound."""
+    try:
+        (reply,) = await guard.first(("GET", projection.key(comment_id)))
+        body = body_of(reply)
+    except cache.CacheUnavailable:
+        body = None
+    found = parts_of_body(await _there(comment_id, body))
+    gate = _Gate(found.post_id, found.post_author, found)
+    shown = await _splice(viewer, gate, [(comment_id, found.author)], {comment_id: found})
+    if not shown:
+        raise NotFound("comment_not_found")
+    return Encoded(shown[comment_id])
+
+
+async def of_post(viewer: Caller | None, post_id: PostId, query: PageQuery) -> Encoded:
+    """A page of the comments on a post, newest first. Raises NotFound."""
+    before = query.before("c")
+
+    async def gate(reply: bytes | None) -> _Gate:
+        author = await posts.take_author(post_id, reply)
+        if author is None:
+            raise NotFound("post_not_found")
+        return _Gate(post_id, author)
+
+    return await _page(viewer, post_id, query, ("c", before), posts.ask_author(post_id), gate, "post_not_found")
+
+
+async def replies(viewer: Caller | None, comment_id: CommentId, query: PageQuery) -> Encoded:
+    """A page of the replies to a comment, newest first. Raises NotFound."""
+    before = query.before("r")
+
+    async def gate(reply: bytes | None) -> _Gate:
+        parent = parts_of_body(await _there(comment_id, body_of(reply)))
+        return _Gate(parent.post_id, parent.post_author, parent)
+
+    asked = ("GET", projection.key(comment_id))
+    return await _page(viewer, comment_id, query, ("r", before), asked, gate, "comment_not_found")
+
+
+async def _there(comment_id: int, body: bytes | None) -> bytes:
+    """The cached form of a comment that is not gone. Raises NotFound."""
+    if body is None:
+        body = (await load_bodies([comment_id])).get(comment_id)
+    if not body:
+        raise NotFound("comment_not_found")
+    return body
+
+
+async def _page(
+    viewer: Caller | None,
+    subject: int,
+    query: PageQuery,
+    position: tuple[str, int | None],
+    asked: cache.Command,
+    open_gate: Callable[[bytes | None], Awaitable[_Gate]],
+    absent: str,
+) -> Encoded:
+    kind, before = position
+    items: list[bytes] = []
+    while True:
+        wanted = query.limit - len(items) + 1 + _SPARE
+        entries, reply = await _entries(subject, before, wanted, asked)
+        gate = await open_gate(reply)
+        shown = await _splice(viewer, gate, entries)
+        if shown is None:
+            raise NotFound(absent)
+        for comment_id, _ in entries:
+            if comment_id not in shown:
+                continue
+            if len(items) == query.limit:
+                return join(items, cursor(kind, before or 0))
+            items.append(shown[comment_id])
+            before = comment_id
+        if len(entries) < wanted:
+            return join(items, None)
+        if len(items) == query.limit:
+            return join(items, cursor(kind, before or 0))
+        before = entries[-1][0]
+
+
+async def _entries(
+    subject: int, before: int | None, count: int, also: cache.Command
+) -> tuple[list[tuple[int, int]], bytes | None]:
+    """Up to `count` entries older than `before` as (comment, author) ids, and the reply to what is asked with them."""
+    asked = LISTS.ask(subject, before, count)
+    reply: bytes | None = None
+    try:
+        reply, *replies = await guard.first(also, *asked)
+        found = LISTS.take(replies, count)
+        if not found.complete:
+            await single_flight.shared(LISTS.key(subject), lambda: build(subject))
+            # Of Redis, which has what was added while it was built.
+            found = LISTS.take(await cache.run(*asked), count)
+        if found.complete and END in found.entries[-1:]:
+            return [parts_of(entry) for entry in found.entries[:-1]], reply
+        if found.complete and not found.exhausted:
+            return [parts_of(entry) for entry in found.entries], reply
+    except cache.CacheUnavailable:
+        pass  # Postgres has the list too
+    return await running.in_thread(_entries_in_postgres, subject, ids.MAX if before is None else before, count), reply
+
+
+async def build(subject: int) -> None:
+    """Fill the list of a post or comment in Redis from Postgres."""
+    (mark,) = await cache.run(LISTS.begin_building(subject))
+    newest = await running.in_thread(_entries_in_postgres, subject, ids.MAX, LISTS.keep)
+    end = [] if len(newest) == LISTS.keep else [END]
+    await cache.run(LISTS.fill(subject, mark, [*end, *(projection.entry_of(*entry) for entry in newest)]))
+
+
+def _entries_in_postgres(subject: int, before: int, count: int) -> list[tuple[int, int]]:
+    with db.connection() as conn:
+        rows = store.OF_SUBJECT.all(conn, subject_id=subject, before=before, limit=count)
+    return [(row.id, row.author_id) for row in rows]
+
+
+async def _splice(
+    viewer: Caller | None, gate: _Gate, entries: Sequence[tuple[int, int]], bodies: dict[int, Body] | None = None
+) -> dict[int, bytes] | None:
+    """The encoded comments that `viewer` may see, by id, in one trip; None where the gate is closed.
+
+    `bodies` are the cached comments if they are at hand already.
+    """
+    people = list(dict.fromkeys([*gate.people(), *(author for _, author in entries if author != NOBODY)]))
+    comment_ids = [comment_id for comment_id, _ in entries]
+    commands: list[cache.Command] = [profiles.ask_cards(people)]
+    commands.append(posts.ask_author(gate.post_id))
+    if viewer is not None:
+        commands += [visibility.ask(viewer.user_id, people), engagement.ask(viewer.user_id, comment_ids)]
+    commands += [] if bodies is not None or not entries else [("MGET", *map(projection.key, comment_ids))]
+    replies: list[Any]
+    try:
+        replies = await cache.run(*commands)
+    except cache.CacheUnavailable:
+        replies = [[None] * len(people), None, *([[None], None] if viewer else []), [None] * len(entries)]
+    if bodies is None:
+        bodies = await _take_bodies(comment_ids, replies[-1]) if entries else {}
+    cards = await profiles.take_cards(people, replies[0])
+    relations = {} if viewer is None else await visibility.take(viewer.user_id, people, replies[2])
+    done = None if viewer is None else await engagement.take(viewer.user_id, comment_ids, replies[3])
+    seen = {one for one in people if one in cards and (viewer is None or may_see(relations[one]))}
+    if not seen.issuperset(gate.people()) or await posts.take_author(gate.post_id, replies[1]) is None:
+        return None
+    shown: dict[int, bytes] = {}
+    for comment_id in comment_ids:
+        body = bodies.get(comment_id)
+        if body is not None and (body.author == NOBODY or body.author in seen):
+            shown[comment_id] = spliced(body, cards.get(body.author), None if done is None else done[comment_id])
+    return shown
+
+
+def spliced(body: Body, card: profiles.Card | None, done: Engagement | None) -> bytes:
+    """A whole comment of its cached form, its author's card, and what the viewer has done; no card for a tombstone."""
+    if card is None:
+        return b'%b,"author":null,"viewer":%b}' % (body.core, b"null" if done is None else _UNTOUCHED)
+    return b'%b,"author":%b,"viewer":%b}' % (body.core, card.json, _viewer(done))
+
+
+def _viewer(done: Engagement | None) -> bytes:
+    if done is None:
+        return b"null"
+    return _UNTOUCHED if done == NOTHING else msgspec.json.encode(CommentViewer(done.emoji))
+
+
+async def load_bodies(comment_ids: Sequence[int]) -> dict[int, bytes]:
+    """Cached bodies made from Postgres in one query, and put in Redis; those being loaded already are waited for."""
+    return await single_flight.each("comment", comment_ids, _load_bodies)
+
+
+async def _load_bodies(comment_ids: list[int]) -> dict[int, bytes]:
+    rows = await running.in_thread(projection.load, comment_ids)
+    try:
+        await cache.run(*map(projection.card, rows))
+    except cache.CacheUnavailable:
+        pass  # the answer is at hand; a later read fills the cache
+    return {row.id: projection.body(row) for row in rows}
+
+
+async def _take_bodies(comment_ids: Sequence[int], reply: Sequence[bytes | None]) -> dict[int, Body]:
+    found = {
+        comment_id: body
+        for comment_id, value in zip(comment_ids, reply, strict=True)
+        if (body := body_of(value)) is not None
+    }
+    missing = [comment_id for comment_id in comment_ids if comment_id not in found]
+    if missing:
+        found.update(await load_bodies(missing))
+    return {comment_id: parts_of_body(body) for comment_id, body in found.items() if body}
+
+
+async def commented_posts(caller: Caller, query: PageQuery) -> Encoded:
+    """A page of the posts that the caller commented on, newest comment first, each once, refilled."""
+    before = query.before("d")
+    items: list[bytes] = []
+    while True:
+        wanted = query.limit - len(items) + 1
+        rows = await running.in_thread(_commented, caller.user_id, before or ids.MAX, wanted)
+        shown = await posts.splice(caller, [(row.post_id, row.post_author_id) for row in rows]) if rows else {}
+        for row in rows:
+            if row.post_id not in shown:
+                continue
+            if len(items) == query.limit:
+                return join(items, cursor("d", before or 0))
+            items.append(shown[row.post_id])
+            before = row.comment_id
+        if len(rows) < wanted:
+            return join(items, None)
+        if len(items) == query.limit:
+            return join(items, cursor("d", before or 0))
+        before = rows[-1].comment_id
+
+
+def _commented(user_id: int, before: int, count: int) -> list[store.CommentedRow]:
+    with db.connection() as conn:
+        return store.COMMENTED.all(conn, user_id=user_id, before=before, limit=count)
+
+
+def refresh(comment_ids: Sequence[int]) -> None:
+    """Bring comments in Redis up to date, and their lists. Raises CacheUnavailable, DatabaseUnavailable."""
+    cache.run_sync(*projection.rows(projection.load(comment_ids)))
+
+
+def refresh_cards(comment_ids: Sequence[int]) -> None:
+    """Bring in Redis up to date what reactions change of comments. Raises as `refresh`."""
+    cache.run_sync(*map(projection.card, projection.load(comment_ids)))
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What others are told of a comment as it is by now, of Postgres.
+
+    `on_post` and `in_reply` are what its author said in all to the post's owner, and to whom it replies: the newest
+    comment that still stands, None if none does, and a version of that.
+    """
+
+    author: int
+    post_id: int
+    post_author: int
+    parent_id: int | None
+    parent_author: int | None
+    mentions: list[str]
+    deleted: bool
+    version: int
+    on_post: store.SaidRow
+    in_reply: store.SaidRow | None
+
+
+def told_of(comment_id: int) -> Told | None:
+    """What others are told of a comment; None if there never was one."""
+    with db.connection() as conn:
+        rows = store.BY_IDS.all(conn, ids=[comment_id])
+        if not rows:
+            return None
+        row = rows[0]
+        where = {"author_id": row.author_id, "post_id": row.post_id}
+        on_post = store.SAID_ON_POST.one(conn, **where)
+        parents = [] if row.parent_id is None else store.BY_IDS.all(conn, ids=[row.parent_id])
+        in_reply = store.SAID_IN_REPLY.one(conn, parent_id=row.parent_id, **where) if parents else None
+    return Told(
+        author=row.author_id,
+        post_id=row.post_id,
+        post_author=row.post_author_id,
+        parent_id=row.parent_id,
+        parent_author=parents[0].author_id if parents else None,
+        mentions=row.mentions,
+        deleted=row.deleted_at is not None,
+        # Grows with each edit, and not with what others do to the comment.
+        version=row.deleted_at or row.edited_at or row.created_at,
+        on_post=on_post,
+        in_reply=in_reply,
+    )
+
+
+def author_seen_by(viewer_id: int, comment_id: int) -> int | None:
+    """Whose comment it is, of Postgres; None if it is gone, or hidden from the viewer."""
+    with db.connection() as conn:
+        seen = store.SEEN.maybe(conn, id=comment_id, user_id=viewer_id)
+    return seen.comment.author_id if seen is not None and seen.visible and seen.comment.deleted_at is None else None
