@@ -17,7 +17,8 @@ ENDPOINT_TARGETS = {
     " save_post unsave_post repost undo_repost edit_post list_post_reactions list_reposts list_saved_posts"
     " list_reacted_posts list_mentioned_posts",
     "functions.comments": "comment_on_post list_post_comments reply_to_comment list_replies"
-    " get_comment edit_comment delete_comment react_to_comment unreact_to_comment list_commented_posts",
+    " get_comment edit_comment delete_comment react_to_comment unreact_to_comment list_comment_reactions"
+    " list_commented_posts",
     "functions.feed": "get_feed",
     "functions.notifications": "list_notifications mark_notification_read mark_all_read edit_notification_settings",
     "functions.live": "create_live_ticket",

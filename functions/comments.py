@@ -1,8 +1,8 @@
 """Comments and replies."""
 
-from shared.comments import actions, reads
+from shared.comments import actions, lists, reads
 from shared.comments.model import Comment, CommentEdit, NewComment
-from shared.engagement.model import NewReaction
+from shared.engagement.model import NewReaction, Reaction, ReactionQuery
 from shared.kernel.endpoint import Caller, CommentId, Encoded, PostId, endpoint
 from shared.kernel.pages import Page, PageQuery
 from shared.posts.model import Post
@@ -82,7 +82,16 @@ def unreact_to_comment(caller: Caller, comment_id: CommentId) -> Encoded:
     return actions.unreact(caller, comment_id)
 
 
+@endpoint("GET /v1/comments/{comment_id}/reactions", answers=Page[Reaction])
+async def list_comment_reactions(caller: Caller, comment_id: CommentId, query: ReactionQuery) -> Encoded:
+    """Who reacted to a comment, newest first, as far as you may see them; with `?emoji=`, with that alone.
+
+    As for posts, `at` is when they first reacted. 404 for a tombstone too.
+    """
+    return await lists.reactions(caller, comment_id, query)
+
+
 @endpoint("GET /v1/me/commented", answers=Page[Post])
 async def list_commented_posts(caller: Caller, query: PageQuery) -> Encoded:
     """The posts that you commented on or replied on, each once, by your newest comment there, newest first."""
-    return await reads.commented_posts(caller, query)
+    return await lists.commented(caller, query)

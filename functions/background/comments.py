@@ -24,5 +24,5 @@ def project_comments(event: CommentCreated | CommentEdited | CommentDeleted) -> 
 @on(CommentReacted)
 def project_comment_reactions(event: CommentReacted) -> None:
     """Bring a comment's reactions up to date, and what its user has done with it."""
-    engagement.refresh(event.user_id, event.subject_id)
+    engagement.refresh(event)
     reads.refresh_cards([event.subject_id])

@@ -1,5 +1,6 @@
 """What users do with posts: what is cached of it, whom to tell, and reposts in feeds."""
 
+from shared.comments.model import CommentReacted
 from shared.engagement import reads as engagement
 from shared.engagement.model import PostReacted, PostReposted, PostSaved
 from shared.feed import actions as feed
@@ -15,8 +16,8 @@ def project_engagement(event: PostReacted | PostSaved | PostReposted) -> None:
     posts.refresh_engaged(event)
 
 
-@on(PostReacted, PostReposted)
-def notify_of_engagement(event: PostReacted | PostReposted) -> None:
+@on(PostReacted, PostReposted, CommentReacted)
+def notify_of_engagement(event: PostReacted | PostReposted | CommentReacted) -> None:
     """Tell the author of a reaction or repost, or take it back."""
     notifications.of_engagement(event)
 

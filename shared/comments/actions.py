@@ -137,7 +137,10 @@ def _reacted(
     if row is None or row.deleted_at is not None:
         raise NotFound("comment_not_found")
     done = Engagement(row.emoji)
-    events.after_commit(projection.card(row), engagement.changed(caller.user_id, row.id, done, row.engagement_version))
+    events.after_commit(
+        projection.card(row),
+        *engagement.changed("reaction", caller.user_id, row.id, done, row.engagement_version),
+    )
     author = profiles.card(row.author_id, row.username, row.name, row.picture)
     return Encoded(reads.spliced(projection.parts_of_body(projection.body(row)), author, done))
 

@@ -114,3 +114,5 @@ class CommentDeleted(Event, frozen=True):
 
 class CommentReacted(Engaged, frozen=True):
     """Somebody reacted to a comment, otherwise than before, or no more."""
+
+    part = "reaction"

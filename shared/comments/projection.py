@@ -2,6 +2,7 @@
 
 The encoded comment has neither its author's card nor its viewer. `comments:{subject}` holds the newest comments of a
 post, or replies of a comment (shared/kernel/timeline.py): an entry is the comment's id and its author's.
+`commented:{user}` holds the newest posts that a user commented on (shared/kernel/recent.py).
 """
 
 from collections.abc import Iterable
@@ -13,10 +14,12 @@ from shared.comments import store
 from shared.comments.model import CommentCore, CommentCounts
 from shared.kernel import cache, db, ids
 from shared.kernel.projection import put
+from shared.kernel.recent import Recent
 from shared.kernel.timeline import Timeline
 from shared.media import reads as media
 
 LISTS: Final = Timeline("comments", keep=1000)
+COMMENTED: Final = Recent("commented", store.CommentedRow, keep=100)
 # Sorts before every id, and marks a list that is whole: behind it there is nothing in Postgres either. It is the first
 # to go when a list outgrows what is kept.
 END: Final = "!"
@@ -39,14 +42,14 @@ def key(comment_id: int) -> str:
     return f"comment:{ids.encode(comment_id)}"
 
 
-def entry_of(comment_id: int, author_id: int) -> str:
+def member_of(comment_id: int, author_id: int) -> str:
     """A comment in a list: the id that orders it, and its author's, so that a read needs no look-up for it."""
     return ids.encode(comment_id) + ids.encode(author_id)
 
 
-def parts_of(entry: str) -> tuple[int, int]:
-    """The comment's id and its author's of an entry."""
-    return ids.decode(entry[: ids.LENGTH]), ids.decode(entry[ids.LENGTH :])
+def entry_of(member: str) -> store.EntryRow:
+    """What a member of a list says."""
+    return store.EntryRow(ids.decode(member[: ids.LENGTH]), ids.decode(member[ids.LENGTH :]))
 
 
 def core_of(row: store.CommentRow) -> CommentCore:
@@ -83,12 +86,13 @@ def parts_of_body(body: bytes) -> Body:
 
 
 def rows(comments: Iterable[store.CommentRow]) -> list[cache.Command]:
-    """The commands that project comments, and their place in their lists."""
+    """The commands that project comments, and their place in their lists and their authors'."""
     commands: list[cache.Command] = []
     for row in comments:
         commands.append(card(row))
         place = LISTS.remove if row.gone else LISTS.add
-        commands.append(place(row.parent_id or row.post_id, [entry_of(row.id, row.author_id)]))
+        commands.append(place(row.parent_id or row.post_id, [member_of(row.id, row.author_id)]))
+        commands += COMMENTED.changed(row.author_id)
     return commands
 
 

@@ -5,127 +5,137 @@ Whether the post may be seen decides for all below it.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 
 from shared.comments import projection, store
 from shared.comments.model import CommentViewer
-from shared.comments.projection import END, LISTS, NOBODY, Body, parts_of, parts_of_body
+from shared.comments.projection import END, LISTS, NOBODY, Body, parts_of_body
 from shared.engagement import reads as engagement
 from shared.engagement.model import NOTHING, Engagement
 from shared.kernel import cache, db, guard, ids, running, single_flight
 from shared.kernel.endpoint import Caller, CommentId, Encoded, PostId
-from shared.kernel.pages import PageQuery, cursor, join
+from shared.kernel.pages import PageQuery, refilled
 from shared.kernel.problems import NotFound
 from shared.kernel.projection import body_of
 from shared.posts import reads as posts
 from shared.profiles import reads as profiles
 from shared.visibility import reads as visibility
-from shared.visibility.model import may_see
+from shared.visibility.model import Relation, may_see
 
 # Asked for beyond a page, so that what the gate takes out seldom costs a third trip.
 _SPARE: Final = 5
 _UNTOUCHED: Final = b'{"reaction":null}'
 
 
-class _Gate(msgspec.Struct, frozen=True):
-    """What has to be visible for what hangs on it to be: a post, and the comment whose replies are asked for."""
+class Gate(msgspec.Struct, frozen=True):
+    """What has to be visible for what hangs on it to be: a post, and perhaps a comment."""
 
     post_id: int
     post_author: int
-    parent: Body | None = None
+    comment: Body | None = None
 
     def people(self) -> list[int]:
         """Those whom the viewer has to be able to see."""
-        return [self.post_author, *([self.parent.author] if self.parent and self.parent.author != NOBODY else [])]
+        return [self.post_author, *([self.comment.author] if self.comment and self.comment.author != NOBODY else [])]
+
+
+class View(msgspec.Struct, frozen=True):
+    """Comments and people as one trip found them for a viewer."""
+
+    bodies: dict[int, Body]
+    cards: dict[int, profiles.Card]
+    relations: dict[int, Relation]
+    # None for a visitor.
+    done: dict[int, Engagement] | None
+
+    def sees(self, user_id: int) -> bool:
+        """Whether somebody is there, and the viewer may see them."""
+        return user_id in self.cards and (self.done is None or may_see(self.relations[user_id]))
+
+    def comment(self, comment_id: int) -> bytes | None:
+        """A comment or tombstone encoded; None where the viewer may not see it."""
+        body = self.bodies.get(comment_id)
+        if body is None or not (body.author == NOBODY or self.sees(body.author)):
+            return None
+        return spliced(body, self.cards.get(body.author), None if self.done is None else self.done[comment_id])
 
 
 async def comment(viewer: Caller | None, comment_id: CommentId) -> Encoded:
     """A comment, or its tombstone, as `viewer` may see it. Two round trips. Raises NotFound."""
     try:
         (reply,) = await guard.first(("GET", projection.key(comment_id)))
-        body = body_of(reply)
     except cache.CacheUnavailable:
-        body = None
-    found = parts_of_body(await _there(comment_id, body))
-    gate = _Gate(found.post_id, found.post_author, found)
-    shown = await _splice(viewer, gate, [(comment_id, found.author)], {comment_id: found})
-    if not shown:
+        reply = None
+    gate = await gate_of(comment_id, reply)
+    assert gate.comment is not None
+    view = await look(viewer, gate, [store.EntryRow(comment_id, gate.comment.author)], {comment_id: gate.comment})
+    shown = None if view is None else view.comment(comment_id)
+    if shown is None:
         raise NotFound("comment_not_found")
-    return Encoded(shown[comment_id])
+    return Encoded(shown)
 
 
 async def of_post(viewer: Caller | None, post_id: PostId, query: PageQuery) -> Encoded:
     """A page of the comments on a post, newest first. Raises NotFound."""
-    before = query.before("c")
 
-    async def gate(reply: bytes | None) -> _Gate:
+    async def gate(reply: bytes | None) -> Gate:
         author = await posts.take_author(post_id, reply)
         if author is None:
             raise NotFound("post_not_found")
-        return _Gate(post_id, author)
+        return Gate(post_id, author)
 
-    return await _page(viewer, post_id, query, ("c", before), posts.ask_author(post_id), gate, "post_not_found")
+    return await _page("c", viewer, post_id, query, posts.ask_author(post_id), gate, "post_not_found")
 
 
 async def replies(viewer: Caller | None, comment_id: CommentId, query: PageQuery) -> Encoded:
     """A page of the replies to a comment, newest first. Raises NotFound."""
-    before = query.before("r")
-
-    async def gate(reply: bytes | None) -> _Gate:
-        parent = parts_of_body(await _there(comment_id, body_of(reply)))
-        return _Gate(parent.post_id, parent.post_author, parent)
-
     asked = ("GET", projection.key(comment_id))
-    return await _page(viewer, comment_id, query, ("r", before), asked, gate, "comment_not_found")
+    return await _page("y", viewer, comment_id, query, asked, partial(gate_of, comment_id), "comment_not_found")
 
 
-async def _there(comment_id: int, body: bytes | None) -> bytes:
-    """The cached form of a comment that is not gone. Raises NotFound."""
+async def gate_of(comment_id: int, reply: bytes | None) -> Gate:
+    """The gate to a comment, of the reply to a GET of its card. Raises NotFound if it is gone."""
+    body = body_of(reply)
     if body is None:
         body = (await load_bodies([comment_id])).get(comment_id)
     if not body:
         raise NotFound("comment_not_found")
-    return body
+    found = parts_of_body(body)
+    return Gate(found.post_id, found.post_author, found)
 
 
 async def _page(
+    kind: str,
     viewer: Caller | None,
     subject: int,
     query: PageQuery,
-    position: tuple[str, int | None],
     asked: cache.Command,
-    open_gate: Callable[[bytes | None], Awaitable[_Gate]],
+    open_gate: Callable[[bytes | None], Awaitable[Gate]],
     absent: str,
 ) -> Encoded:
-    kind, before = position
-    items: list[bytes] = []
-    while True:
-        wanted = query.limit - len(items) + 1 + _SPARE
-        entries, reply = await _entries(subject, before, wanted, asked)
-        gate = await open_gate(reply)
-        shown = await _splice(viewer, gate, entries)
-        if shown is None:
+    reply: bytes | None = None
+
+    async def entries(before: int | None, count: int) -> Sequence[store.EntryRow]:
+        nonlocal reply
+        found, reply = await _entries(subject, before, count + _SPARE, asked)
+        return found
+
+    async def visible(found: Sequence[store.EntryRow]) -> list[tuple[int, bytes]]:
+        view = await look(viewer, await open_gate(reply), found)
+        if view is None:
             raise NotFound(absent)
-        for comment_id, _ in entries:
-            if comment_id not in shown:
-                continue
-            if len(items) == query.limit:
-                return join(items, cursor(kind, before or 0))
-            items.append(shown[comment_id])
-            before = comment_id
-        if len(entries) < wanted:
-            return join(items, None)
-        if len(items) == query.limit:
-            return join(items, cursor(kind, before or 0))
-        before = entries[-1][0]
+        return [(entry.position, shown) for entry in found if (shown := view.comment(entry.position)) is not None]
+
+    return await refilled(kind, query, entries, visible)
 
 
 async def _entries(
     subject: int, before: int | None, count: int, also: cache.Command
-) -> tuple[list[tuple[int, int]], bytes | None]:
-    """Up to `count` entries older than `before` as (comment, author) ids, and the reply to what is asked with them."""
+) -> tuple[list[store.EntryRow], bytes | None]:
+    """Up to `count` entries older than `before`, and the reply to what is asked with them."""
     asked = LISTS.ask(subject, before, count)
     reply: bytes | None = None
     try:
@@ -136,9 +146,9 @@ async def _entries(
             # Of Redis, which has what was added while it was built.
             found = LISTS.take(await cache.run(*asked), count)
         if found.complete and END in found.entries[-1:]:
-            return [parts_of(entry) for entry in found.entries[:-1]], reply
+            return [projection.entry_of(member) for member in found.entries[:-1]], reply
         if found.complete and not found.exhausted:
-            return [parts_of(entry) for entry in found.entries], reply
+            return [projection.entry_of(member) for member in found.entries], reply
     except cache.CacheUnavailable:
         pass  # Postgres has the list too
     return await running.in_thread(_entries_in_postgres, subject, ids.MAX if before is None else before, count), reply
@@ -149,48 +159,49 @@ async def build(subject: int) -> None:
     (mark,) = await cache.run(LISTS.begin_building(subject))
     newest = await running.in_thread(_entries_in_postgres, subject, ids.MAX, LISTS.keep)
     end = [] if len(newest) == LISTS.keep else [END]
-    await cache.run(LISTS.fill(subject, mark, [*end, *(projection.entry_of(*entry) for entry in newest)]))
+    await cache.run(
+        LISTS.fill(subject, mark, [*end, *(projection.member_of(entry.position, entry.author_id) for entry in newest)])
+    )
 
 
-def _entries_in_postgres(subject: int, before: int, count: int) -> list[tuple[int, int]]:
+def _entries_in_postgres(subject: int, before: int, count: int) -> list[store.EntryRow]:
     with db.connection() as conn:
-        rows = store.OF_SUBJECT.all(conn, subject_id=subject, before=before, limit=count)
-    return [(row.id, row.author_id) for row in rows]
+        return store.OF_SUBJECT.all(conn, subject_id=subject, before=before, limit=count)
 
 
-async def _splice(
-    viewer: Caller | None, gate: _Gate, entries: Sequence[tuple[int, int]], bodies: dict[int, Body] | None = None
-) -> dict[int, bytes] | None:
-    """The encoded comments that `viewer` may see, by id, in one trip; None where the gate is closed.
+async def look(
+    viewer: Caller | None,
+    gate: Gate,
+    entries: Sequence[store.EntryRow] = (),
+    bodies: dict[int, Body] | None = None,
+    people: Sequence[int] = (),
+) -> View | None:
+    """What is needed to show `entries`, and other people, in one trip; None where the gate is closed.
 
-    `bodies` are the cached comments if they are at hand already.
+    `bodies` are the cached comments if they are at hand already; otherwise they are read in the same trip.
     """
-    people = list(dict.fromkeys([*gate.people(), *(author for _, author in entries if author != NOBODY)]))
-    comment_ids = [comment_id for comment_id, _ in entries]
-    commands: list[cache.Command] = [profiles.ask_cards(people)]
-    commands.append(posts.ask_author(gate.post_id))
-    if viewer is not None:
-        commands += [visibility.ask(viewer.user_id, people), engagement.ask(viewer.user_id, comment_ids)]
+    authors = [entry.author_id for entry in entries if entry.author_id != NOBODY]
+    users = list(dict.fromkeys([*gate.people(), *authors, *people]))
+    comment_ids = [entry.position for entry in entries]
+    commands: list[cache.Command] = [profiles.ask_cards(users), posts.ask_author(gate.post_id)]
     commands += [] if bodies is not None or not entries else [("MGET", *map(projection.key, comment_ids))]
+    if viewer is not None:
+        commands += [visibility.ask(viewer.user_id, users), engagement.ask(viewer.user_id, comment_ids)]
     replies: list[Any]
     try:
         replies = await cache.run(*commands)
     except cache.CacheUnavailable:
-        replies = [[None] * len(people), None, *([[None], None] if viewer else []), [None] * len(entries)]
+        unread = [] if bodies is not None or not entries else [[None] * len(entries)]
+        replies = [[None] * len(users), None, *unread, [None], None]
     if bodies is None:
-        bodies = await _take_bodies(comment_ids, replies[-1]) if entries else {}
-    cards = await profiles.take_cards(people, replies[0])
-    relations = {} if viewer is None else await visibility.take(viewer.user_id, people, replies[2])
-    done = None if viewer is None else await engagement.take(viewer.user_id, comment_ids, replies[3])
-    seen = {one for one in people if one in cards and (viewer is None or may_see(relations[one]))}
-    if not seen.issuperset(gate.people()) or await posts.take_author(gate.post_id, replies[1]) is None:
-        return None
-    shown: dict[int, bytes] = {}
-    for comment_id in comment_ids:
-        body = bodies.get(comment_id)
-        if body is not None and (body.author == NOBODY or body.author in seen):
-            shown[comment_id] = spliced(body, cards.get(body.author), None if done is None else done[comment_id])
-    return shown
+        bodies = await _take_bodies(comment_ids, replies.pop(2)) if entries else {}
+    cards = await profiles.take_cards(users, replies[0])
+    view = View(bodies, cards, {}, None)
+    if viewer is not None:
+        relations = await visibility.take(viewer.user_id, users, replies[2])
+        view = View(bodies, cards, relations, await engagement.take(viewer.user_id, comment_ids, replies[3]))
+    is_open = all(map(view.sees, gate.people())) and await posts.take_author(gate.post_id, replies[1]) is not None
+    return view if is_open else None
 
 
 def spliced(body: Body, card: profiles.Card | None, done: Engagement | None) -> bytes:
@@ -230,33 +241,6 @@ async def _take_bodies(comment_ids: Sequence[int], reply: Sequence[bytes | None]
     if missing:
         found.update(await load_bodies(missing))
     return {comment_id: parts_of_body(body) for comment_id, body in found.items() if body}
-
-
-async def commented_posts(caller: Caller, query: PageQuery) -> Encoded:
-    """A page of the posts that the caller commented on, newest comment first, each once, refilled."""
-    before = query.before("d")
-    items: list[bytes] = []
-    while True:
-        wanted = query.limit - len(items) + 1
-        rows = await running.in_thread(_commented, caller.user_id, before or ids.MAX, wanted)
-        shown = await posts.splice(caller, [(row.post_id, row.post_author_id) for row in rows]) if rows else {}
-        for row in rows:
-            if row.post_id not in shown:
-                continue
-            if len(items) == query.limit:
-                return join(items, cursor("d", before or 0))
-            items.append(shown[row.post_id])
-            before = row.comment_id
-        if len(rows) < wanted:
-            return join(items, None)
-        if len(items) == query.limit:
-            return join(items, cursor("d", before or 0))
-        before = rows[-1].comment_id
-
-
-def _commented(user_id: int, before: int, count: int) -> list[store.CommentedRow]:
-    with db.connection() as conn:
-        return store.COMMENTED.all(conn, user_id=user_id, before=before, limit=count)
 
 
 def refresh(comment_ids: Sequence[int]) -> None:

@@ -87,18 +87,18 @@ class SeenRow(msgspec.Struct, frozen=True):
 
 
 class EntryRow(msgspec.Struct, frozen=True):
-    """A comment in a list."""
+    """A comment in a list, and its author."""
 
-    id: int
+    position: int
     author_id: int
 
 
-class CommentedRow(msgspec.Struct, frozen=True):
-    """A post that a user commented on: their newest comment there, the post and its author."""
+class CommentedRow(msgspec.Struct, frozen=True, array_like=True):
+    """A post that a user commented on, by their newest comment there; and the post's author."""
 
-    comment_id: int
+    position: int
     post_id: int
-    post_author_id: int
+    author_id: int
 
 
 class SaidRow(msgspec.Struct, frozen=True):
@@ -308,7 +308,7 @@ _REACHED: Final = f"""SELECT s.id, s.author_id FROM comments s JOIN posts p ON p
 
 
 def _reaction(*, undo: bool) -> db.Statement[EngagedRow]:
-    sql = change_sql("reaction", undo=undo, kind="comment", event=CommentReacted, target=_REACHED, columns=_COLUMNS)
+    sql = change_sql(CommentReacted, undo=undo, kind="comment", target=_REACHED, columns=_COLUMNS)
     return db.Statement(sql, EngagedRow)
 
 

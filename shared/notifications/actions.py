@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from shared.comments import reads as comments
-from shared.comments.model import CommentCreated, CommentDeleted, CommentEdited
+from shared.comments.model import CommentCreated, CommentDeleted, CommentEdited, CommentReacted
 from shared.engagement import reads as engagement
 from shared.engagement.model import PostReacted, PostReposted
 from shared.kernel import cache, clock, db, events, ids, log
@@ -48,12 +48,12 @@ def of_post(event: PostCreated | PostEdited | PostDeleted) -> None:
     apply([Act(one.user_id, "mention", subject, author, one.act_id, one.version) for one in mentions])
 
 
-def of_engagement(event: PostReacted | PostReposted) -> None:
-    """Tell the author of a post that somebody reacted to it or reposted it, or take it back: whichever it is by now."""
+def of_engagement(event: PostReacted | PostReposted | CommentReacted) -> None:
+    """Tell an author that somebody reacted to or reposted what is theirs, or take it back: whichever it is by now."""
     act = engagement.act_of(event)
     if act is not None:
-        kind = "reaction" if isinstance(event, PostReacted) else "repost"
-        subject = f"post:{ids.encode(event.subject_id)}"
+        kind = "repost" if isinstance(event, PostReposted) else "reaction"
+        subject = f"{'comment' if isinstance(event, CommentReacted) else 'post'}:{ids.encode(event.subject_id)}"
         apply([Act(event.author_id, kind, subject, event.user_id, act.act_id, act.version)])
 
 

@@ -236,6 +236,11 @@ def refresh(post_ids: Sequence[int]) -> None:
     cache.run_sync(*commands)
 
 
+def refresh_cards(post_ids: Sequence[int]) -> None:
+    """Bring the cards of posts in Redis up to date: all that comments change of them. Raises as `refresh`."""
+    cache.run_sync(*map(projection.card, projection.load(post_ids)))
+
+
 def refresh_engaged(event: Engaged) -> None:
     """Bring in Redis up to date what an engagement changes of a post. Raises as `refresh`."""
     for row in projection.load([event.subject_id]):

@@ -76,6 +76,9 @@ def test_an_unknown_comment(alice: Person, problem: Problem, comment_id: str) ->
     for method, tail in (("GET", ""), ("PATCH", ""), ("DELETE", ""), ("GET", "/replies"), ("POST", "/replies")):
         body = {"text": "Hm"} if method in ("POST", "PATCH") else None
         problem(alice.ask(method, f"/v1/comments/{comment_id}{tail}", body), 404, "comment_not_found")
+    for method, tail, more in (("PUT", "", {"emoji": "👍"}), ("DELETE", "", None), ("GET", "s", None)):
+        answer = alice.ask(method, f"/v1/comments/{comment_id}/reaction{tail}", more)
+        problem(answer, 404, "comment_not_found")
 
 
 def test_an_unknown_post(alice: Person, problem: Problem) -> None:

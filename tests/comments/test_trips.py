@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from infra.local.stack import Stack
-from shared.comments import projection, reads
+from shared.comments import lists, projection, reads
 from shared.kernel import cache, clock, db, ids, ledger
 from shared.kernel.endpoint import Caller, CommentId, Encoded, PostId
 from shared.kernel.pages import PageQuery
@@ -45,6 +45,7 @@ def test_reading_is_two_trips_to_redis(alice: Person, bob: Person, visitor: Visi
     paths += [f"/v1/comments/{below[0]['id']}"]
     cursor = reader.get(f"/v1/posts/{post['id']}/comments", limit=5)["next_cursor"]
     paths.append(f"/v1/posts/{post['id']}/comments?limit=5&cursor={cursor}")
+    paths += ["/v1/me/commented"] if signed_in else []
     for path in paths:
         reader.get(path)
         answer = reader.ask("GET", path)
@@ -96,7 +97,7 @@ def test_reads_go_on_without_redis(alice: Person, bob: Person) -> None:
     async def answers() -> list[Encoded]:
         found = [await reads.of_post(viewer, post_id, PageQuery(limit)) for limit in (2, 20)]
         found += [await reads.replies(viewer, top, PageQuery()), await reads.comment(viewer, top)]
-        found += [await reads.comment(viewer, reply_id), await reads.commented_posts(viewer, PageQuery())]
+        found += [await reads.comment(viewer, reply_id), await lists.commented(viewer, PageQuery())]
         assert (await reads.of_post(None, post_id, PageQuery())).json
         return found
 
@@ -115,6 +116,8 @@ class TestOwnWrites:
         assert comments(bob, post) == []
         first, second = comment(bob, post, "One"), comment(alice, post, "Two")
         assert comments(bob, post) == [second, first]
+        assert ids_of(bob.get("/v1/me/commented")["items"]) == [post["id"]]
+        assert bob.get(f"/v1/posts/{post['id']}")["counts"]["comments"] == 2
         assert replies(bob, first) == []
         below = [reply(alice, first, "A"), reply(bob, first, "B")]
         assert replies(bob, first) == below[::-1]
@@ -131,6 +134,8 @@ class TestOwnWrites:
         assert comments(bob, post)[0]["counts"]["replies"] == 1
         delete(bob, below[1])
         assert comments(bob, post) == []
+        assert bob.get("/v1/me/commented")["items"] == []
+        assert bob.get(f"/v1/posts/{post['id']}")["counts"]["comments"] == 0
 
 
 def insert_comments(author: Person, post: str, count: int) -> list[str]:

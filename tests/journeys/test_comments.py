@@ -247,6 +247,14 @@ class TestNotifications:
         delete(bob, top)
         wait_until(lambda: self.told(alice) == self.told(carol) == [])
 
+    def test_a_reaction_is_told_to_who_said_it(self, alice: Person, bob: Person) -> None:
+        made = comment(bob, alice.post_photo("React"))
+        alice.put(f"/v1/comments/{made['id']}/reaction", {"emoji": "👍"})
+        wait_until(lambda: self.told(bob) == [("reaction", made["id"], [alice.username])])
+        assert bob.get("/v1/notifications")["items"][0]["subject"]["type"] == "comment"
+        alice.delete(f"/v1/comments/{made['id']}/reaction")
+        wait_until(lambda: self.told(bob) == [])
+
     def test_replying_to_the_owner_is_told_as_a_reply_alone(self, alice: Person, bob: Person) -> None:
         post = alice.post_photo("Mine")
         top = comment(alice, post)
@@ -303,7 +311,11 @@ def test_reacting_to_comments(stack: Stack, format: Format) -> None:
     assert edited == read(alice, made)
     assert edited["viewer"] == {"reaction": "😂"}
     assert bob.ask("PUT", path, {"emoji": "no"}).status_code == 422
+    assert who_reacted(bob, made) == [(alice.username, "😂"), (bob.username, "😂")]
+    assert [one["emoji"] for one in bob.items(f"{path}s", limit=1)] == ["😂", "😂"]
+    assert bob.get(f"{path}s", emoji="❤️")["items"] == []
     assert bob.delete(path) == bob.delete(path) == read(bob, made)
+    assert who_reacted(bob, made) == [(alice.username, "😂")]
     assert read(bob, made)["reactions"] == {"😂": 1}
 
     reply(bob, made)
@@ -313,5 +325,23 @@ def test_reacting_to_comments(stack: Stack, format: Format) -> None:
         assert (shown["counts"]["reactions"], shown["reactions"], shown["viewer"]) == (0, {}, {"reaction": None})
         assert status(reader, made, "DELETE", "/reaction") == 404
         assert reader.ask("PUT", path, {"emoji": "😂"}).status_code == 404
+        assert reader.ask("GET", f"{path}s").status_code == 404
     block(alice, bob)
     assert bob.ask("PUT", f"/v1/comments/{other['id']}/reaction", {"emoji": "😂"}).status_code == 404
+    assert bob.ask("GET", f"/v1/comments/{other['id']}/reactions").status_code == 404
+
+
+def who_reacted(reader: Person, made: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(one["user"]["username"], one["emoji"]) for one in reader.items(f"/v1/comments/{made['id']}/reactions")]
+
+
+def test_who_reacted_is_shown_to_those_who_may_see_them(alice: Person, bob: Person, person: Any) -> None:
+    carol = person()
+    made = comment(alice, alice.post_photo("Who"))
+    for one in (alice, bob, carol):
+        one.put(f"/v1/comments/{made['id']}/reaction", {"emoji": "👍"})
+    assert who_reacted(bob, made) == [(carol.username, "👍"), (bob.username, "👍"), (alice.username, "👍")]
+    block(carol, bob)
+    assert who_reacted(bob, made) == [(bob.username, "👍"), (alice.username, "👍")]
+    answer = bob.ask("GET", f"/v1/comments/{made['id']}/reactions")
+    assert (trips(answer, "redis"), trips(answer, "postgres")) == (2, 0)
