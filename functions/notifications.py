@@ -10,7 +10,7 @@ from shared.notifications.model import Notification, NotificationSettings, Notif
 
 @endpoint("GET /v1/notifications", answers=Page[Notification])
 async def list_notifications(caller: Caller, query: PageQuery) -> Encoded:
-    """Your notifications, latest first. The subject of a `follow` is you, by username; else the post, by id."""
+    """Your notifications, latest first. The subject of a `follow` is you, by username; else post or comment, by id."""
     return await reads.page(caller, query)
 
 

@@ -88,16 +88,28 @@ def edit(caller: Caller, comment_id: CommentId, change: CommentEdit) -> Encoded:
 def delete(caller: Caller, comment_id: CommentId) -> None:
     """Delete a comment of the caller's own, or on a post of theirs. Raises NotFound, Forbidden("not_author")."""
     with db.transaction() as conn:
-        store.LOCK_DELETIONS.run(conn, id=comment_id)
-        row = store.DELETE.maybe(
-            conn, id=comment_id, user_id=caller.user_id, now=clock.now_ms(), trace=log.trace_id.get() or None
-        )
-        if row is None:
+        commands = _delete(conn, comment_id, store.DELETE, user_id=caller.user_id)
+        if not commands:
             _seen(conn, caller, comment_id)
             raise Forbidden("not_author", "Only its author, and whose post it is, can delete a comment.")
-        if row.comment.attachment is not None:
-            media.release(conn, _owner(comment_id))
-    _project([row.comment, *row.above], None, row.post)
+    events.after_commit(*commands)
+
+
+def remove(conn: db.Connection, comment_id: int) -> list[cache.Command]:
+    """Delete anybody's comment in the transaction of `conn`; what Redis is to hear after it, nothing if it is gone."""
+    return _delete(conn, comment_id, store.REMOVE)
+
+
+def _delete(
+    conn: db.Connection, comment_id: int, statement: db.Statement[store.DeletedRow], **who: int
+) -> list[cache.Command]:
+    store.LOCK_DELETIONS.run(conn, id=comment_id)
+    row = statement.maybe(conn, id=comment_id, now=clock.now_ms(), trace=log.trace_id.get() or None, **who)
+    if row is None:
+        return []
+    if row.comment.attachment is not None:
+        media.release(conn, _owner(comment_id))
+    return [*projection.rows([row.comment, *row.above]), posts.projected(row.post)]
 
 
 def react(caller: Caller, comment_id: CommentId, new: NewReaction) -> Encoded:

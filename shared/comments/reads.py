@@ -303,3 +303,10 @@ def told_of(comment_id: int) -> Told | None:
         on_post=on_post,
         in_reply=in_reply,
     )
+
+
+def author_seen_by(viewer_id: int, comment_id: int) -> int | None:
+    """Whose comment it is, of Postgres; None if it is gone, or hidden from the viewer."""
+    with db.connection() as conn:
+        seen = store.SEEN.maybe(conn, id=comment_id, user_id=viewer_id)
+    return seen.comment.author_id if seen is not None and seen.visible and seen.comment.deleted_at is None else None

@@ -218,14 +218,11 @@ LOCK_DELETIONS = db.Statement(
     "SELECT pg_advisory_xact_lock(post_id) IS NOT NULL FROM comments WHERE id = :id",
 )
 # The comment, and then up from it: what is deleted and has lost its last reply that was shown is gone with it.
-DELETE = db.Statement(
-    f"""WITH RECURSIVE deleted AS (
+_DELETE = f"""WITH RECURSIVE deleted AS (
   UPDATE comments c SET deleted_at = greatest(:now, coalesce(c.edited_at, c.created_at) + 1),
          gone = c.reply_count = 0, version = c.version + 1
     FROM posts p
-   WHERE c.id = :id AND c.deleted_at IS NULL AND :user_id IN (c.author_id, c.post_author_id)
-     AND p.id = c.post_id AND p.deleted_at IS NULL
-     AND {_visible("c.author_id")} AND {_visible("c.post_author_id")}
+   WHERE c.id = :id AND c.deleted_at IS NULL AND p.id = c.post_id AND p.deleted_at IS NULL AND {{may}}
   RETURNING {_QUALIFIED}
 ), chain AS (
   SELECT parent_id AS id FROM deleted WHERE gone AND parent_id IS NOT NULL
@@ -252,9 +249,16 @@ DELETE = db.Statement(
          :trace, :now
     FROM deleted d, above
 )
-SELECT to_json(deleted), above.comments, to_json(counted) FROM deleted, above, counted""",
+SELECT to_json(deleted), above.comments, to_json(counted) FROM deleted, above, counted"""
+DELETE = db.Statement(
+    _DELETE.format(
+        may=f":user_id IN (c.author_id, c.post_author_id)"
+        f" AND {_visible('c.author_id')} AND {_visible('c.post_author_id')}"
+    ),
     DeletedRow,
 )
+# For moderators: whoever is hidden from whom.
+REMOVE = db.Statement(_DELETE.format(may="true"), DeletedRow)
 # Why a change was refused.
 SEEN = db.Statement(
     f"""SELECT to_json(s), s.post_is_there AND {_visible("s.post_author_id")}

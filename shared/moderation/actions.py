@@ -5,6 +5,8 @@ from typing import Final
 
 import msgspec
 
+from shared.comments import actions as comments
+from shared.comments import reads as comment_reads
 from shared.kernel import cache, clock, db, events, ids
 from shared.kernel.endpoint import Caller, ReportId
 from shared.kernel.problems import Conflict, Invalid, NotFound
@@ -20,21 +22,22 @@ from shared.moderation.model import (
     ResolvingAction,
 )
 from shared.posts import actions as posts
-from shared.posts.reads import author_of
+from shared.posts import reads as post_reads
 from shared.profiles import reads as profiles
 from shared.profiles.model import UserChanged
-from shared.visibility import reads as visibility
-from shared.visibility.model import may_see
 
 
 class _Content(msgspec.Struct, frozen=True):
-    """How content of one type is found, and removed: the second takes id and owner, and gives what Redis is to hear."""
+    """How content of one type is found by who may see it (viewer, id → owner), and removed (id, owner)."""
 
-    owner_of: Callable[[int], int | None]
+    owner_seen_by: Callable[[int, int], int | None]
     remove: Callable[[db.Connection, int, int], list[cache.Command]]
 
 
-_CONTENT: Final = {"post": _Content(author_of, posts.remove)}
+_CONTENT: Final = {
+    "post": _Content(post_reads.author_seen_by, posts.remove),
+    "comment": _Content(comment_reads.author_seen_by, lambda conn, comment_id, _: comments.remove(conn, comment_id)),
+}
 
 
 def report(caller: Caller, new: NewReport) -> Report:
@@ -59,28 +62,22 @@ def _find(caller: Caller, subject: ReportedSubject) -> tuple[int, int]:
     """The ids of a subject and of its owner. Raises NotFound for what the caller can't see."""
     if subject.type == "user":
         username = subject.id.lower()
-        subject_id = owner_id = profiles.named([username]).get(username)
+        subject_id = owner_id = profiles.reachable(caller.user_id, [username]).get(username)
     else:
-        subject_id, owner_id = _find_content(subject)
-    if subject_id is None or owner_id is None or not _is_seen(caller, owner_id):
+        subject_id, owner_id = _find_content(caller, subject)
+    if subject_id is None or owner_id is None:
         raise NotFound("subject_not_found")
     if owner_id == caller.user_id:
         raise Invalid.field("subject.id", "yourself", "You can't report yourself, nor what is yours.")
     return subject_id, owner_id
 
 
-def _find_content(subject: ReportedSubject) -> tuple[int, int | None]:
-    content = _CONTENT.get(subject.type)
+def _find_content(caller: Caller, subject: ReportedSubject) -> tuple[int | None, int | None]:
     try:
         subject_id = ids.decode(subject.id)
     except ValueError:
-        return 0, None
-    return subject_id, None if content is None else content.owner_of(subject_id)
-
-
-def _is_seen(caller: Caller, owner_id: int) -> bool:
-    relation = visibility.between(caller.user_id, [owner_id])[owner_id]
-    return may_see(relation) and profiles.username_of(owner_id) is not None
+        return None, None
+    return subject_id, _CONTENT[subject.type].owner_seen_by(caller.user_id, subject_id)
 
 
 def resolve(caller: Caller, report_id: ReportId, new: NewResolution) -> ReportCase:

@@ -103,8 +103,8 @@ SET_ACTS = db.Statement(
     HeardRow,
 )
 # Counted by steps, so that a group of a million costs no more than one of three. A new act makes the group unread; one
-# undone, or told again, leaves that as it was, also where an older one shows again. Gives the owner unless there was nothing in it and still is: of that
-# nobody is told.
+# undone leaves that as it was, also where an older one shows again. Gives the owner unless there was nothing in it and
+# still is: of that nobody is told.
 #
 # The event that tells it live is due `:apart` after it was last told. While one is on its way, that one tells this
 # change too, and there is no other: unless it has been overdue since `:lost`, and may never come.

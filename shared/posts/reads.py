@@ -260,7 +260,11 @@ def mentions_of(post_id: int) -> list[Mention]:
     return [Mention(row.user_id, row.mention_id, row.version) for row in projection.load_mentions(post_id)]
 
 
-def author_of(post_id: int) -> int | None:
-    """Whose post it is, of Postgres; None if it is gone."""
+def author_seen_by(viewer_id: int, post_id: int) -> int | None:
+    """Whose post it is, of Postgres; None if it is gone, or hidden from the viewer."""
     rows = projection.load([post_id])
-    return rows[0].author_id if rows and rows[0].deleted_at is None else None
+    if not rows or rows[0].deleted_at is not None:
+        return None
+    author = rows[0].author_id
+    seen = may_see(visibility.between(viewer_id, [author])[author]) and profiles.username_of(author) is not None
+    return author if seen else None

@@ -231,3 +231,13 @@ def test_the_graph_keeps_whom_the_suspended_follow(alice: Person, bob: Person, m
         projection.project(users=[user_id for pair in pairs for user_id in pair])
         assert graph.read(FOLLOWED, id=pairs[0][0]) == [{"id": pairs[0][1]}]
         assert actions.unsuspend(bob.username)
+
+
+def test_a_decision_sent_again_under_its_key_is_replayed(alice: Person, bob: Person, moderator: Person) -> None:
+    report = reported(alice, "user", bob.username)
+    path, body = f"/v1/reports/{report['id']}/resolution", {"action": "suspend"}
+    first, again = (moderator.ask("POST", path, body, idempotency_key="decided-once") for _ in range(2))
+    assert (first.status_code, again.status_code) == (200, 200)
+    assert (again.content, again.headers["idempotent-replayed"]) == (first.content, "true")
+    assert alice.ask("GET", f"/v1/users/{bob.username}").status_code == 404
+    assert bob.ask("GET", "/v1/me").status_code == 401
