@@ -46,6 +46,12 @@ class ChangedRow(msgspec.Struct, frozen=True):
     version: int
 
 
+class IdRow(msgspec.Struct, frozen=True):
+    """The id of a group."""
+
+    id: int
+
+
 class CountRow(msgspec.Struct, frozen=True):
     """A count."""
 
@@ -130,6 +136,13 @@ UNREAD = db.Statement(
             AND EXISTS (SELECT FROM {_LOOKED_AT} WHERE NOT a.hides)
           LIMIT 1000) unread""",
     CountRow,
+)
+WITH_GONE_ACTORS = db.Statement(
+    """SELECT n.id FROM notifications n
+        WHERE n.user_id = :user_id
+          AND EXISTS (SELECT FROM notification_actors a JOIN users u ON u.id = a.actor_id
+                       WHERE a.notification_id = n.id AND a.act_id IS NOT NULL AND u.state <> 'active')""",
+    IdRow,
 )
 # Not a new version: what is still to be told is told all the same, and having been read is not told.
 MARK_ALL_READ = db.Statement(
