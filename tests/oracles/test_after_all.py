@@ -1,4 +1,4 @@
-"""When all the others have run on the stack that they share, what they left in Redis and the graph is what Postgres says.
+"""When all the others have run on the stack that they share, what Redis and the graph hold is as Postgres says.
 
 tests/conftest.py has this come last. Who plants something false there takes it away again.
 """
