@@ -38,9 +38,8 @@ def mute(person: Person, other: Person) -> None:
     _stand(person, other, muted=1)
 
 
-def leave(person: Person, state: str) -> None:
-    """`person` is `suspended` or `deleted`; their sessions end."""
-    user_id = id_of(person)
+def leave(user_id: int, state: str) -> None:
+    """A user is `suspended` or `deleted` from now on; their sessions end."""
     with db.transaction() as conn:
         _LEAVE.run(conn, id=user_id, state=state)
         ended = [row.id for row in _END_SESSIONS.all(conn, user_id=user_id)]
@@ -69,6 +68,6 @@ RELATIONS: Final[dict[str, Callable[[Person, Person], None]]] = {
     "muted": mute,
     "blocked": block,
     "blocking": lambda viewer, other: block(other, viewer),
-    "suspended": lambda viewer, other: leave(other, "suspended"),
-    "deleted": lambda viewer, other: leave(other, "deleted"),
+    "suspended": lambda viewer, other: leave(id_of(other), "suspended"),
+    "deleted": lambda viewer, other: leave(id_of(other), "deleted"),
 }
