@@ -4,17 +4,20 @@ import argparse
 import subprocess
 from collections.abc import Callable
 
+import httpx
 from rich.console import Console
 from rich.status import Status
 
 from infra.bench import imports, latency, sockets, throughput
 from infra.bench.people import People
 from infra.bench.report import Measure, as_json, show
-from infra.local.stack import ephemeral
+from infra.local.stack import Stack, ephemeral
 from infra.targets import load as load_registry
 from shared.kernel.endpoint import ENDPOINTS
 from shared.kernel.events import REACTIONS
+from tests.client import processes, wait_until
 
+BACK_SECONDS = 60
 READ_IMPORT_MS = 250
 READ_IMPORT_MIB = 40
 FAULTS = (throughput.Failed, AssertionError, OSError, subprocess.CalledProcessError)
@@ -24,11 +27,12 @@ def main(arguments: list[str]) -> int:
     """Measure everything. 1: a budget was missed; 2: it could not be measured."""
     parser = argparse.ArgumentParser(prog="./dev bench", description="Measure, and compare with the budgets.")
     parser.add_argument("--json", action="store_true", help="a list of objects instead of the table")
+    parser.add_argument("--after-kills", action="store_true", help="first kill -9 each process, which is started again")
     options = parser.parse_args(arguments)
     console = Console(highlight=False, stderr=options.json)
     try:
         with console.status("") as status:
-            measures, costs = _measure(status)
+            measures, costs = _measure(status, after_kills=options.after_kills)
     except FAULTS as fault:
         console.print(f"./dev bench: {fault}", style="red")
         return 2
@@ -39,12 +43,14 @@ def main(arguments: list[str]) -> int:
     return int(any(one.missed for one in measures))
 
 
-def _measure(status: Status) -> tuple[list[Measure], dict[str, imports.Cost]]:
+def _measure(status: Status, *, after_kills: bool) -> tuple[list[Measure], dict[str, imports.Cost]]:
     def say(what: str) -> None:
         status.update(f"measuring: {what}")
 
     say("a stack of its own starts")
     with ephemeral() as stack:
+        if after_kills:
+            _kill_each(stack, say)
         stack.apply()
         say("people sign up, and post")
         people = People(stack)
@@ -59,6 +65,26 @@ def _measure(status: Status) -> tuple[list[Measure], dict[str, imports.Cost]]:
         found = throughput.measure(stack, people, say) + live
     costs = _imports(say)
     return found + _dearest_read(costs), costs
+
+
+def _kill_each(stack: Stack, say: Callable[[str], None]) -> None:
+    """End every process but the supervisor in turn, and wait until all of them answer again."""
+    parts = {part: pid for part, pid in stack.pids.items() if part != "supervisor"}
+    for part, pid in parts.items():
+        say(f"{part} is killed, and comes back")
+        for process in processes(stack, part):
+            process.kill()
+        wait_until(lambda part=part, pid=pid: stack.reread().pids[part] != pid, BACK_SECONDS)
+    live = stack.live.replace("ws://", "http://").removesuffix("/v1/live")
+    for url in (f"{stack.api}/readyz", f"{live}/readyz"):
+        wait_until(lambda url=url: _answers(url), BACK_SECONDS)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, trust_env=False).is_success
+    except httpx.TransportError:
+        return False
 
 
 def _imports(say: Callable[[str], None]) -> dict[str, imports.Cost]:
