@@ -56,7 +56,7 @@ def _new_client() -> Client:
 
 
 def run_sync(*commands: Command) -> list[Any]:
-    """`run` for plain `def` code, in a thread on a connection of a pool. Raises the same."""
+    """`run` for plain `def` code, on a connection of a pool where this is a thread. Raises the same."""
     global _pool
     if running.is_on_loop():
         return running.wait(run(*commands))

@@ -9,8 +9,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Final, Generic, ParamSpec, TypeVar, cast, get_args, overload
 
 import msgspec
@@ -32,6 +33,7 @@ __all__ = [
     "connection",
     "disconnect",
     "retrying",
+    "together",
     "transaction",
     "unlimited",
 ]
@@ -39,6 +41,7 @@ __all__ = [
 ACQUIRE_SECONDS: Final = 5.0
 # After a connect that hung, nobody else waits for one for so long.
 SLOW_CONNECT_SECONDS: Final = 1.0
+OPEN_AT_ONCE: Final = 8
 RETRY_SECONDS: Final = (0.02, 0.1)
 
 R = TypeVar("R")
@@ -176,10 +179,15 @@ class Pool:
         conn = self._pop()
         if conn is None:
             return None
-        conn.attach()
-        if not conn.is_alive():
-            conn.detach()
-            conn.close()
+        alive = False
+        try:
+            conn.attach()
+            alive = conn.is_alive()
+        finally:
+            if not alive:
+                conn.detach()
+                conn.close()
+        if not alive:
             self.close()  # they idled longer still
             return None
         return conn
@@ -206,7 +214,13 @@ class Pool:
 
 _pool: Pool | None = None
 _pool_lock: Final = threading.Lock()
-_open_connection: Final = running.blocking(open_connection)
+# Threads of their own: those that wait for a connection must not keep out who opens one.
+_open_connection: Final = running.blocking(
+    open_connection, ThreadPoolExecutor(OPEN_AT_ONCE, thread_name_prefix="connect")
+)
+
+
+_outer: Final[ContextVar[Connection | None]] = ContextVar("outer", default=None)
 
 
 def _the_pool() -> Pool:
@@ -229,6 +243,11 @@ def disconnect() -> None:
 @contextmanager
 def connection() -> Generator[Connection, None, None]:
     """A connection; each statement on it commits by itself. Raises DatabaseUnavailable."""
+    outer = _outer.get()
+    if outer is not None:
+        with outer.savepoint():
+            yield outer
+        return
     pool = _the_pool()
     conn = pool.take()
     try:
@@ -254,6 +273,9 @@ def unlimited() -> Generator[Connection, None, None]:
 def transaction() -> Generator[Connection, None, None]:
     """A connection in a transaction: committed at the end, rolled back if anything is raised."""
     with connection() as conn:
+        if conn is _outer.get():
+            yield conn  # in its savepoint
+            return
         conn.begin()
         try:
             yield conn
@@ -261,6 +283,17 @@ def transaction() -> Generator[Connection, None, None]:
             conn.rollback()
             raise
         conn.commit()
+
+
+@contextmanager
+def together() -> Generator[Connection, None, None]:
+    """What is done inside, in however many transactions, is one: each of them a savepoint of it."""
+    with transaction() as conn:
+        token = _outer.set(conn)
+        try:
+            yield conn
+        finally:
+            _outer.reset(token)
 
 
 def retrying(act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -123,6 +123,9 @@ class Connection:
 
     def command(self, sql: str) -> None:
         """Run plain SQL of ours without parameters: COMMIT, ROLLBACK, a migration's statements."""
+        if self._owes_begin:
+            self._owes_begin = False
+            sql = "BEGIN;" + sql
         started = time.perf_counter()
         try:
             with self._faults():
@@ -153,6 +156,18 @@ class Connection:
                 self.command("ROLLBACK")
             except (DatabaseError, DatabaseUnavailable):
                 self.broken = True
+
+    @contextmanager
+    def savepoint(self) -> Generator[None, None, None]:
+        """What is done inside is undone if anything is raised, and the transaction goes on."""
+        self.command("SAVEPOINT inner_one")
+        try:
+            yield
+        except BaseException:
+            if not self.broken:
+                self.command("ROLLBACK TO SAVEPOINT inner_one; RELEASE SAVEPOINT inner_one")
+            raise
+        self.command("RELEASE SAVEPOINT inner_one")
 
     @contextmanager
     def _faults(self) -> Generator[None, None, None]:

@@ -144,7 +144,8 @@ class Stream:
         return self._received[start:end]
 
     def _from_loop(self) -> bytes:
-        if not self._arrived and not self._ended:
+        # Woken for part of a TLS record as well, of which there is nothing to read yet.
+        while not self._arrived and not self._ended:
             self._wait()
         more = bytes(self._arrived)
         self._arrived.clear()
@@ -157,7 +158,7 @@ class Stream:
                 if not self._has_tls:
                     break  # and only TLS keeps what the loop can't see
             self._ended = not more
-        except (BlockingIOError, ssl.SSLWantReadError):
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             pass
         except OSError:
             self._ended = True

@@ -108,6 +108,15 @@ def after_commit(*commands: cache.Command) -> None:
         cache.run_sync(*commands, nudge())
     except cache.CacheUnavailable:
         pass
+    except cache.ReplyError:
+        _log.exception("Redis refused what was to be projected")
+
+
+def undone() -> None:
+    """Forget what was left for after the commit: there was none."""
+    waiting = _waiting.get()
+    if waiting is not None:
+        waiting.clear()
 
 
 async def perform(act: Callable[[], T]) -> T:
@@ -122,6 +131,8 @@ async def perform(act: Callable[[], T]) -> T:
                 await cache.run(*waiting)
             except cache.CacheUnavailable:
                 pass
+            except cache.ReplyError:
+                _log.exception("Redis refused what was to be projected")
 
 
 def handle(reaction: Reaction, message: dict[str, Any]) -> None:

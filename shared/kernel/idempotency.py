@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from shared.kernel import clock, db, http, ids, tokens, upkeep
+from shared.kernel import clock, db, events, http, ids, tokens, upkeep
 from shared.kernel.problems import Conflict, Invalid, Problem
 
 KEPT_MS: Final = 24 * 3600 * 1000
@@ -48,11 +48,14 @@ _TAKE = db.Statement(
        RETURNING fingerprint, answer, owner""",
     _Row,
 )
-# Of its own run alone: one that took too long has lost the key to another, whose answer stands.
+# Of its own run alone: one that took too long has lost the key to another, and undoes what it did.
 _KEEP = db.Statement(
     "UPDATE idempotency_keys SET answer = :answer WHERE scope = :scope AND key = :key AND owner = :owner"
 )
-_DROP = db.Statement("DELETE FROM idempotency_keys WHERE scope = :scope AND key = :key AND owner = :owner")
+# Not one that has its answer: the commit that lost its confirmation may have come to pass.
+_DROP = db.Statement(
+    "DELETE FROM idempotency_keys WHERE scope = :scope AND key = :key AND owner = :owner AND answer IS NULL"
+)
 _DELETE_EXPIRED = db.Statement(
     """WITH expired AS MATERIALIZED (
          SELECT scope, key FROM idempotency_keys WHERE expires_at < :before
@@ -95,7 +98,7 @@ def once(
     if row.answer is not None:
         return _replay(bytes(row.answer))
     if row.owner != owner:
-        raise Conflict("still_running", "The first request under this key is still running.")
+        raise _running_elsewhere()
     return _run(scope, key, owner, call, refuse)
 
 
@@ -103,19 +106,34 @@ def _run(
     scope: str, key: str, owner: int, call: Callable[[], http.Answer], refuse: Callable[[Problem], http.Answer]
 ) -> http.Answer:
     try:
-        answer = call()
-    except Problem as problem:
-        if problem.status >= 500 or problem.status in _PASSING:
-            _forget(scope, key, owner)
-            raise
-        answer = refuse(problem)
+        # One transaction: what was done and its answer are there both, or neither.
+        with db.together() as conn:
+            outcome = _outcome(call, refuse)
+            if isinstance(outcome, http.Answer):
+                kept = msgspec.msgpack.encode(_Kept(outcome.status, outcome.body, outcome.fields))
+                if not _KEEP.run(conn, scope=scope, key=key, owner=owner, answer=tokens.seal(kept)):
+                    raise _running_elsewhere()
     except BaseException:
+        events.undone()
         _forget(scope, key, owner)
         raise
-    kept = msgspec.msgpack.encode(_Kept(answer.status, answer.body, answer.fields))
-    with db.connection() as conn:
-        _KEEP.run(conn, scope=scope, key=key, owner=owner, answer=tokens.seal(kept))
-    return answer
+    if isinstance(outcome, Problem):
+        _forget(scope, key, owner)
+        raise outcome
+    return outcome
+
+
+def _outcome(call: Callable[[], http.Answer], refuse: Callable[[Problem], http.Answer]) -> http.Answer | Problem:
+    try:
+        return call()
+    except Problem as problem:
+        if problem.status >= 500:
+            raise
+        return problem if problem.status in _PASSING else refuse(problem)
+
+
+def _running_elsewhere() -> Conflict:
+    return Conflict("still_running", "The first request under this key is still running.")
 
 
 def _forget(scope: str, key: str, owner: int) -> None:

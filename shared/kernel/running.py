@@ -42,8 +42,11 @@ async def on_loop(act: Callable[[], T]) -> T:
 
 async def in_thread(act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """What `act` gives, run in a thread, in this context."""
-    context = contextvars.copy_context()
-    return await asyncio.get_running_loop().run_in_executor(_threads, lambda: context.run(act, *args, **kwargs))
+    return await _in(_threads, lambda: act(*args, **kwargs))
+
+
+async def _in(executor: ThreadPoolExecutor, act: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(executor, contextvars.copy_context().run, act)
 
 
 def is_on_loop() -> bool:
@@ -57,13 +60,13 @@ def wait(what: Awaitable[T]) -> T:
     return loop.switch(what)
 
 
-def blocking(act: Callable[P, T]) -> Callable[P, T]:
+def blocking(act: Callable[P, T], executor: ThreadPoolExecutor = _threads) -> Callable[P, T]:
     """Decorate what blocks: called from what `on_loop` runs, it goes to a thread."""
 
     @functools.wraps(act)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         if is_on_loop():
-            return wait(in_thread(act, *args, **kwargs))
+            return wait(_in(executor, lambda: act(*args, **kwargs)))
         return act(*args, **kwargs)
 
     return call

@@ -28,8 +28,8 @@ SHORT_QUERY: Final = 100
 def target(name: str, endpoints: Iterable[Endpoint]) -> Callable[[Any], Awaitable[http.Answer]]:
     """The function that functions-framework calls for `endpoints`, named `name`."""
     router = Router(endpoints)
-    # Each endpoint has places of its own: one whose store is slow or down holds up no other. As many as there are
-    # connections: more threads would only wait for each other.
+    # Each endpoint has places of its own: one whose requests wait for a slow store keeps no other out of the threads.
+    # As many as there are connections: more would only wait for those.
     places = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(settings().db_pool_size))
 
     async def serve(request: Any) -> http.Answer:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from shared.kernel import db, db_connection, db_open, ledger, running
+from tests.client import wait_until
 from tests.kernel.things import BACKEND, INSERT, ONE, SLEEP, Number, Text, backend, terminate
 from tests.kernel.tls import TlsFront, certificate
 from tests.servers import ROOT, Servers, using
@@ -46,7 +47,7 @@ class TestPool:
             assert all(threads.map(ask, range(1000)))
             with db.connection() as conn:
                 using_it = db.Statement("SELECT count(*) FROM pg_stat_activity WHERE usename = current_user", Number)
-                assert using_it.one(conn).n <= 3
+                wait_until(lambda: using_it.one(conn).n <= 3)  # those of before are still ending
 
     def test_a_connection_that_was_ended_meanwhile_is_not_lent(self):
         terminate(backend())
@@ -170,7 +171,7 @@ class TestOnTheLoop:
             # And threads have the same connections afterwards.
             with db.connection() as conn:
                 using_it = db.Statement("SELECT count(*) FROM pg_stat_activity WHERE usename = current_user", Number)
-                assert using_it.one(conn).n <= 4
+                wait_until(lambda: using_it.one(conn).n <= 4)
         assert len(turns) > 100
 
     def test_its_context_is_the_request_s(self):
@@ -235,7 +236,7 @@ class TestOnTheLoop:
 
         def ask() -> bool:
             with db.connection() as conn:
-                return (long.one(conn, text="x" * 3_000_000), ONE.one(conn, n=1)) == (Text("x" * 3_000_000), Number(1))
+                return (long.one(conn, text="x" * 300_000), ONE.one(conn, n=1)) == (Text("x" * 300_000), Number(1))
 
         with by_tls(servers, tmp_path, "sslmode=require"):
             assert on_loop(ask, ask) == [True, True]
