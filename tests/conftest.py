@@ -16,6 +16,11 @@ from infra.local.stack import Stack
 from tests.client import MSGPACK, Person, Visitor, decoded, sign_up
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What looks at all that the others leave behind comes last."""
+    items.sort(key=lambda item: item.path.name == "test_after_all.py")
+
+
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
     """The running stack; its settings are those of the test process too."""

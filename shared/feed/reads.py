@@ -74,8 +74,12 @@ async def _entries(user_id: int, before: int | None, count: int) -> list[Entry]:
 async def build(user_id: int) -> None:
     """Build a user's feed in Redis from Postgres."""
     (mark,) = await cache.run(FEEDS.begin_building(user_id))
-    newest = await running.in_thread(_entries_in_postgres, user_id, ids.MAX, FEEDS.keep)
-    await cache.run(FEEDS.fill(user_id, mark, [entry.encoded() for entry in newest]))
+    await cache.run(FEEDS.fill(user_id, mark, await running.in_thread(newest, user_id)))
+
+
+def newest(user_id: int) -> list[str]:
+    """The entries of a user's feed as it is kept in Redis, of Postgres."""
+    return [entry.encoded() for entry in _entries_in_postgres(user_id, ids.MAX, FEEDS.keep)]
 
 
 def _entries_in_postgres(user_id: int, before: int, count: int) -> list[Entry]:

@@ -29,6 +29,17 @@ UNWIND $follows AS row
 MATCH (a:User {id: row.follower_id})-[f:FOLLOWS]->(b:User {id: row.followee_id}) DELETE f
 """
 
+_USERS_AFTER: Final = "MATCH (u:User) WHERE u.id > $after RETURN u.id AS id ORDER BY u.id LIMIT $limit"
+_USERS_AMONG: Final = "UNWIND $ids AS id MATCH (u:User {id: id}) RETURN u.id AS id, u.username AS username"
+_FOLLOWS_OF: Final = """
+UNWIND $ids AS id MATCH (a:User {id: id})-[:FOLLOWS]->(b:User) RETURN a.id AS follower_id, b.id AS followee_id
+"""
+_FOLLOWS_AMONG: Final = """
+UNWIND $follows AS row
+MATCH (a:User {id: row.follower_id})-[:FOLLOWS]->(b:User {id: row.followee_id})
+RETURN a.id AS follower_id, b.id AS followee_id
+"""
+
 Pair = tuple[int, int]
 
 
@@ -85,10 +96,11 @@ def _prepare() -> None:
 def _write_users(user_ids: Sequence[int]) -> None:
     if not user_ids:
         return
-    seen: list[UserState] = []
+    seen: list[UserState] | None = None
     while (found := profiles.states_of(user_ids)) != seen:
         live = [msgspec.structs.asdict(user) for user in found if user.active]
-        gone = [user.id for user in found if not user.active]
+        # Also one whom Postgres has erased.
+        gone = sorted({*user_ids} - {user.id for user in found if user.active})
         if live:
             graph.write(_USERS, users=live)
         if gone:
@@ -99,12 +111,35 @@ def _write_users(user_ids: Sequence[int]) -> None:
 def _write_follows(pairs: Sequence[Pair]) -> None:
     if not pairs:
         return
-    seen: list[FollowState] = []
+    seen: list[FollowState] | None = None
     while (found := profiles.follows_among(pairs)) != seen:
         live = [msgspec.structs.asdict(follow) for follow in found if follow.following]
-        over = [msgspec.structs.asdict(follow) for follow in found if not follow.following]
+        following = {(follow.follower_id, follow.followee_id) for follow in found if follow.following}
+        over = [{"follower_id": one, "followee_id": other} for one, other in pairs if (one, other) not in following]
         if live:
             graph.write(_FOLLOWS, follows=live)
         if over:
             graph.write(_UNFOLLOWS, follows=over)
         seen = found
+
+
+def ids_after(after: int, limit: int) -> list[int]:
+    """The ids of users in the graph past `after`, in order: for going through all of them. Raises GraphUnavailable."""
+    return [row["id"] for row in graph.read(_USERS_AFTER, after=after, limit=limit)]
+
+
+def usernames_of(user_ids: Iterable[int]) -> dict[int, str | None]:
+    """The usernames in the graph of those who are there. Raises GraphUnavailable."""
+    return {row["id"]: row["username"] for row in graph.read(_USERS_AMONG, ids=list(user_ids))}
+
+
+def follows_of(user_ids: Iterable[int]) -> list[Pair]:
+    """The follows in the graph of these followers, as (follower, followee). Raises GraphUnavailable."""
+    rows = graph.read(_FOLLOWS_OF, ids=list(user_ids))
+    return [(row["follower_id"], row["followee_id"]) for row in rows]
+
+
+def follows_among(pairs: Iterable[Pair]) -> set[Pair]:
+    """Those of these follows that are in the graph. Raises GraphUnavailable."""
+    wanted = [{"follower_id": one, "followee_id": other} for one, other in pairs]
+    return {(row["follower_id"], row["followee_id"]) for row in graph.read(_FOLLOWS_AMONG, follows=wanted)}

@@ -4,6 +4,7 @@ A value is 16 digits of version, then the body. An empty body is a tombstone: wh
 fill that comes late can't bring it back.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 from shared.kernel.cache import Command, Script
@@ -41,6 +42,21 @@ def put_fields(key: str, fields: list[tuple[str, int, bytes]], ttl_seconds: int 
     for name, version, body in fields:
         arguments += [name, f"{version:016d}", body]
     return _PUT_FIELDS.command([key], arguments)
+
+
+def values_in(commands: Iterable[Command]) -> dict[str, bytes]:
+    """What these commands (`put` and SET) leave in keys that hold nothing yet: to compare what is there with."""
+    values: dict[str, bytes] = {}
+    for command in commands:
+        if command[0] == "SET":
+            values[str(command[1])] = _bytes(command[2])
+        elif command[1] == _PUT.digest:
+            values[str(command[3])] = _bytes(command[4]) + _bytes(command[5])
+    return values
+
+
+def _bytes(part: str | bytes | int) -> bytes:
+    return part if isinstance(part, bytes) else str(part).encode()
 
 
 def body_of(reply: bytes | None) -> bytes | None:

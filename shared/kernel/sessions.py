@@ -26,14 +26,15 @@ _LIVE = db.Statement(
 )
 
 
-def _is_live_in_postgres(session_id: int) -> bool:
+def is_live_in_postgres(session_id: int) -> bool:
+    """Whether the session lives, of Postgres alone."""
     with db.connection() as conn:
         return _LIVE.maybe(conn, id=session_id, now=clock.now_ms()) is not None
 
 
 async def is_live(session_id: int) -> bool:
     """Whether the session lives, of Postgres; and Redis is told."""
-    live = await running.in_thread(_is_live_in_postgres, session_id)
+    live = await running.in_thread(is_live_in_postgres, session_id)
     try:
         await cache.run(("SET", key(session_id), "1" if live else "0", "NX", "EX", KEY_SECONDS))
     except cache.CacheUnavailable:

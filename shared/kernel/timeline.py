@@ -178,6 +178,10 @@ class Timeline:
         dropped = f"{self.name}:dropped:{ids.encode(owner)}{ids.encode(cause)}"
         return _DROP.command([*self.keys([owner]), dropped], [f"{version:0{VERSION_DIGITS}d}", _DROP_SECONDS])
 
+    def forget(self, owner: int) -> cache.Command:
+        """The command that drops a timeline whatever it holds; the next read builds it."""
+        return ("DEL", *self._keys([owner]))
+
     def begin_building(self, owner: int) -> cache.Command:
         """The command to run before Postgres is read for `fill`; its reply is the mark to fill under."""
         return _BEGIN.command(self.keys([owner]), [ids.encode(ids.new_id()), _BUILDING_SECONDS])

@@ -55,6 +55,12 @@ def settings_without(unwanted: Collection[str]) -> NotificationSettings:
     return NotificationSettings(**{kind: kind not in unwanted for kind in get_args(NotificationType)})
 
 
+def with_gone_actors(user_id: int) -> set[int]:
+    """The ids of a user's groups in which someone acted who is gone by now."""
+    with db.connection() as conn:
+        return {row.id for row in store.WITH_GONE_ACTORS.all(conn, user_id=user_id)}
+
+
 def encoded(entry: Entry, found: dict[int, profiles.Card]) -> bytes:
     """A notification as JSON, with the cards of its actors who are there."""
     actors = b",".join([found[actor].json for actor in entry.actors if actor in found])
@@ -79,12 +85,17 @@ async def _entries(user_id: int, before: int | None, count: int) -> list[Entry]:
 
 
 async def _fill(user_id: int, generation: bytes) -> list[Entry]:
-    entries = await running.in_thread(_load, user_id, ids.MAX, projection.KEPT)
+    entries = await running.in_thread(newest, user_id)
     try:
         await cache.run(projection.fill(user_id, generation, entries))
     except cache.CacheUnavailable:
         pass  # the answer is at hand; a later read fills the cache
     return entries
+
+
+def newest(user_id: int) -> list[Entry]:
+    """The notifications of a user as they are kept in Redis, of Postgres."""
+    return _load(user_id, ids.MAX, projection.KEPT)
 
 
 def _load(user_id: int, before: int, count: int) -> list[Entry]:

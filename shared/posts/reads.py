@@ -194,8 +194,12 @@ async def build(user_id: int) -> None:
     """Fill a user's list in Redis from Postgres."""
     timeline = projection.OF_AUTHOR
     (mark,) = await cache.run(timeline.begin_building(user_id))
-    newest = await running.in_thread(_ids_in_postgres, user_id, _ANYWHERE, timeline.keep)
-    await cache.run(timeline.fill(user_id, mark, [ids.encode(post_id) for post_id in newest]))
+    await cache.run(timeline.fill(user_id, mark, await running.in_thread(newest, user_id)))
+
+
+def newest(user_id: int) -> list[str]:
+    """The entries of a user's list as it is kept in Redis, of Postgres."""
+    return [ids.encode(post_id) for post_id in _ids_in_postgres(user_id, _ANYWHERE, projection.OF_AUTHOR.keep)]
 
 
 def _ids_in_postgres(user_id: int, before: int, count: int) -> list[int]:

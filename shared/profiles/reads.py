@@ -226,7 +226,7 @@ class UserState(msgspec.Struct, frozen=True):
 
 
 class FollowState(msgspec.Struct, frozen=True):
-    """A follow, or one that was undone."""
+    """A follow, or one that was undone, or of which one is gone."""
 
     follower_id: int
     followee_id: int
@@ -243,7 +243,23 @@ def states_of(user_ids: Sequence[int]) -> list[UserState]:
 
 
 def follows_among(pairs: Sequence[tuple[int, int]]) -> list[FollowState]:
-    """The follows of (follower, followee) pairs as they are in Postgres now, undone ones too."""
+    """The follows of (follower, followee) pairs as they are in Postgres now, undone ones too.
+
+    While one of the two is gone it counts for undone.
+    """
     with db.connection() as conn:
         rows = store.FOLLOWS_AMONG.all(conn, followers=[a for a, _ in pairs], followees=[b for _, b in pairs])
     return [FollowState(row.follower_id, row.followee_id, row.following, row.version) for row in rows]
+
+
+def ids_after(after: int, limit: int) -> list[int]:
+    """The ids of users past `after`, in order, gone ones too: for going through all of them."""
+    with db.connection() as conn:
+        return [row.id for row in store.IDS_AFTER.all(conn, after=after, limit=limit)]
+
+
+def follows_of(user_ids: Sequence[int]) -> list[tuple[int, int]]:
+    """Whom these users follow, of Postgres, as (follower, followee); also those who are gone."""
+    with db.connection() as conn:
+        rows = store.FOLLOWS_OF.all(conn, ids=list(user_ids))
+    return [(row.follower_id, row.followee_id) for row in rows]

@@ -128,9 +128,18 @@ BY_USERNAMES = db.Statement(
     NameRow,
 )
 FOLLOWS_AMONG = db.Statement(
-    """SELECT r.user_id, r.other_id, r.follow_id IS NOT NULL, r.version
+    """SELECT r.user_id, r.other_id,
+              r.follow_id IS NOT NULL AND NOT EXISTS (SELECT FROM users u
+                                                       WHERE u.id IN (p.a, p.b) AND u.state <> 'active'), r.version
          FROM unnest(CAST(:followers AS bigint[]), CAST(:followees AS bigint[])) AS p (a, b)
          JOIN relationships r ON r.user_id = p.a AND r.other_id = p.b ORDER BY 1, 2""",
+    FollowStateRow,
+)
+# For going through all users, and through all that some of them follow.
+IDS_AFTER = db.Statement("SELECT id FROM users WHERE id > :after ORDER BY id LIMIT :limit", IdRow)
+FOLLOWS_OF = db.Statement(
+    """SELECT user_id, other_id, true, version FROM relationships
+        WHERE user_id = ANY(CAST(:ids AS bigint[])) AND follow_id IS NOT NULL""",
     FollowStateRow,
 )
 # One page of followers, oldest follow first: fan-out goes through them in chunks, each an index range.

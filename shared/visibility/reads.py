@@ -69,6 +69,11 @@ async def _load_map(viewer_id: int) -> list[store.RelationRow]:
     return rows
 
 
+def fields_of(viewer_id: int) -> dict[str, tuple[int, bytes]]:
+    """The fields of a viewer's map, each with its version and flags, of Postgres."""
+    return {name: (version, body) for name, version, body in _fields(_rows_of_viewer(viewer_id))}
+
+
 def between(viewer_id: int, others: Sequence[int]) -> dict[int, Relation]:
     """The relations of Postgres, for actions and background functions."""
     with db.connection() as conn:

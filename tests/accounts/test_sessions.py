@@ -29,6 +29,7 @@ def test_a_refresh_under_way_brings_no_ended_session_back(alice: Person, visitor
     cache.run_sync(live_sessions.ended(caller(alice).session_id))
     new = visitor.post("/v1/session/refresh", {"refresh_token": alice.session["refresh_token"]})["session"]
     problem(visitor.ask("GET", "/v1/me", authorization=f"Bearer {new['access_token']}"), 401, "session_ended")
+    cache.run_sync(("DEL", live_sessions.key(caller(alice).session_id)))
 
 
 def test_no_start_overwrites_an_end() -> None:

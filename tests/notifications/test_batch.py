@@ -8,9 +8,10 @@ import msgspec
 import pytest
 
 from infra.local.stack import Stack
-from shared.kernel import clock, db, ids, ledger
+from shared.kernel import clock, db, events, ids, ledger
 from shared.notifications import actions
 from shared.notifications.model import Act
+from shared.profiles.model import UserChanged
 
 MENTIONED = 30
 THREADS = 8
@@ -40,8 +41,9 @@ GROUPS = db.Statement(
 def crowd(stack: Stack) -> list[int]:
     """The ids of users whom nobody needs to be."""
     made = [ids.new_id() for _ in range(MENTIONED)]
-    with db.connection() as conn:
+    with db.transaction() as conn:
         USERS.run(conn, ids=made, names=[f"c{secrets.token_hex(8)}" for _ in made], now=clock.now_ms())
+        events.emit(conn, *map(UserChanged, made))
     return made
 
 

@@ -47,6 +47,7 @@ def test_blocks_and_their_end_converge_in_any_order(alice: Person, bob: Person, 
     cache.run_sync(visibility.block_changed(alice_id, bob_id, 4, blocking=False))
     cache.run_sync(*changes[2])
     assert relation(bob_id, alice_id) == Relation()
+    cache.run_sync(("DEL", *[f"relations:{ids.encode(user_id)}" for user_id in (alice_id, bob_id)]))
 
 
 def relation(viewer_id: int, other_id: int) -> Relation:

@@ -1,0 +1,165 @@
+"""Walking every surface as everybody, and saying what is there that must not be, and what is missing."""
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+import httpx
+
+from infra.leaks.surfaces import SURFACES, Surface
+from infra.leaks.world import Someone, World, speak
+from infra.local.stack import Stack
+from shared.kernel import ids
+from shared.kernel.endpoint import ENDPOINTS
+from tests.client import Live, Visitor, wait_until
+
+# Less than there is to hide, so that pages have to be refilled.
+LIMIT = 2
+LIVE = "live"
+COUNTS = "counts"
+
+
+class Finding(NamedTuple):
+    """Something wrong on a surface: who looked, at whom, and what it was."""
+
+    surface: str
+    who: str
+    subject: str
+    what: str
+
+
+def walk(world: World, stack: Stack) -> list[Finding]:
+    """What is wrong on any endpoint's surface, for anyone."""
+    visitor = Visitor(stack.api)
+    found: list[Finding] = []
+    for who in [*world.living(), None]:
+        client = visitor if who is None else who.person
+        for name, surface in SURFACES.items():
+            found += _look(world, who, client, name, surface)
+    for who in world.everybody:
+        if who.is_gone and (status := who.person.ask("GET", "/v1/me").status_code) != 401:
+            found.append(Finding("get_me", who.relation, who.relation, f"signed in still: {status}"))
+    visitor.close()
+    return found
+
+
+def _look(world: World, who: Someone | None, client: Visitor, name: str, surface: Surface) -> Iterator[Finding]:
+    looker = "visitor" if who is None else who.relation
+    if who is None and ENDPOINTS[name].auth == "caller":
+        answer = client.ask("GET", surface.path.format(username="x", post="x"))
+        if answer.status_code != 401:
+            yield Finding(name, looker, "anyone", f"{answer.status_code} for a visitor")
+    elif "{" not in surface.path:
+        pages, faults = _pages(client, surface.path)
+        yield from (Finding(name, looker, "anyone", fault) for fault in faults)
+        for subject in world.everybody:
+            yield from _words(world, who, name, surface, subject, pages)
+    else:
+        for subject in world.everybody:
+            yield from _look_at(world, who, client, name, surface, subject)
+
+
+def _look_at(
+    world: World, who: Someone | None, client: Visitor, name: str, surface: Surface, subject: Someone
+) -> Iterator[Finding]:
+    looker = "visitor" if who is None else who.relation
+    absent = client.ask("GET", surface.path.format(username="nobody_at_all", post=ids.encode(ids.new_id())))
+    for post in subject.posts if "{post}" in surface.path else subject.posts[:1]:
+        path = surface.path.format(username=subject.person.username, post=post.id)
+        answer = client.ask("GET", path)
+        if not surface.may(world, who, subject):
+            if _told(answer) != _told(absent):
+                yield Finding(name, looker, subject.relation, f"{answer.status_code}, unlike what is absent")
+        elif answer.status_code != 200:
+            yield Finding(name, looker, subject.relation, f"{answer.status_code} for what may be seen")
+        else:
+            pages = _pages(client, path)[0] if "items" in answer.json() else answer.text
+            yield from _words(world, who, name, surface, subject, pages)
+            if "{post}" in surface.path and post.word not in pages:
+                yield Finding(name, looker, subject.relation, "lacks the post")
+
+
+def _told(answer: httpx.Response) -> tuple[int, Any]:
+    """What an answer tells, but for which request it was."""
+    body = answer.json()
+    body.pop("instance", None)
+    return answer.status_code, body
+
+
+def _pages(client: Visitor, path: str) -> tuple[str, list[str]]:
+    """The text of all pages, or of the one answer where there are none; and which pages were short."""
+    answer = client.get(path)
+    if "items" not in answer:
+        return json.dumps(answer, separators=(",", ":")), []
+    text, faults, cursor = "", [], {}
+    while True:
+        page = client.get(path, limit=LIMIT, **cursor)
+        text += json.dumps(page, separators=(",", ":"))
+        if page["next_cursor"] is None:
+            return text, faults
+        if len(page["items"]) < LIMIT:
+            faults.append(f"a page of {len(page['items'])} where {LIMIT} were asked for and more follow")
+        cursor = {"cursor": page["next_cursor"]}
+
+
+def _words(
+    world: World, who: Someone | None, name: str, surface: Surface, subject: Someone, text: str
+) -> Iterator[Finding]:
+    looker = "visitor" if who is None else who.relation
+    everything = subject.words | {f"post {number + 1}": post.word for number, post in enumerate(subject.posts)}
+    for what, word in everything.items():
+        expected = what in surface.words or (what.startswith("post ") and "posts" in surface.words)
+        if word in text and not surface.may(world, who, subject):
+            yield Finding(name, looker, subject.relation, f"shows the {what}")
+        elif expected and word not in text and surface.must(world, who, subject):
+            yield Finding(name, looker, subject.relation, f"lacks the {what}")
+
+
+def counts(world: World) -> list[Finding]:
+    """Counts that tell of someone whom the list beside them hides."""
+    found: list[Finding] = []
+    for who in world.living():
+        listed = list(who.person.items("/v1/notifications"))
+        unread, told = sum(group["unread"] for group in listed), who.person.get("/v1/me")["unread"]["notifications"]
+        if unread != told:
+            found.append(Finding(COUNTS, who.relation, "anyone", f"{told} unread, of which {unread} are listed"))
+        followers = sum(world.follows(one, who) and world.hears(who, one) for one in world.everybody)
+        shown = sum(group["actor_count"] for group in listed if group["type"] == "follow")
+        if shown != followers:
+            found.append(Finding(COUNTS, who.relation, "anyone", f"{shown} followers told of, {followers} to be seen"))
+    return found
+
+
+def listen(world: World) -> list[Finding]:
+    """What is wrong with what everybody hears live while all speak again."""
+    with ExitStack() as sockets:
+        heard = [(who, sockets.enter_context(who.person.live())) for who in world.living()]
+        speak(world)
+        for who, live in heard:
+            words = [word for one in world.living() for word in _expected(world, who, one)]
+            wait_until(lambda live=live, words=words: all(word in _text(live) for word in words))
+        # Events come in any order: once those of another round are here, what went wrong in the first is, too.
+        speak(world)
+        for who, live in heard:
+            words = [word for one in world.living() for word in _expected(world, who, one)]
+            wait_until(lambda live=live, words=words: all(word in _text(live) for word in words))
+        return [finding for who, live in heard for finding in _overheard(world, who, _text(live))]
+
+
+def _expected(world: World, who: Someone, subject: Someone) -> list[str]:
+    """What `who` hears of a round in which `subject` spoke."""
+    fed = who is not subject and world.is_fed(who, subject)
+    return [subject.posts[-1].id] if fed or world.is_addressed(who, subject) else []
+
+
+def _text(live: Live) -> str:
+    return json.dumps(live.drain(), separators=(",", ":"))
+
+
+def _overheard(world: World, who: Someone, text: str) -> Iterator[Finding]:
+    for subject in world.everybody:
+        secrets = [*subject.words.items(), *[("post", post.word) for post in subject.posts]]
+        for what, word in secrets:
+            if who is not subject and word in text and not world.hears(who, subject):
+                yield Finding(LIVE, who.relation, subject.relation, f"tells the {what}")

@@ -1,0 +1,320 @@
+"""What there is to verify: each kind of key in Redis and of thing in the graph, how it is judged, how it is mended.
+
+A new kind of key needs one line in KINDS; until it has that, its keys are reported. What is there is compared with what
+the features' own code makes of Postgres now. What is not there is a miss where reads fill it, and no difference; in the
+graph, which nothing fills, it is one.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+
+from shared.feed import reads as feed
+from shared.feed.model import FEEDS, parts_of
+from shared.graph import projection as graph
+from shared.kernel import cache, ids, sessions
+from shared.kernel.projection import VERSION_DIGITS, values_in
+from shared.kernel.timeline import Timeline
+from shared.notifications import actions as notifying
+from shared.notifications import projection as notifications
+from shared.notifications import reads as notified
+from shared.posts import projection as posts
+from shared.posts import reads as listed
+from shared.profiles import projection as profiles
+from shared.profiles import reads as users
+from shared.visibility import reads as visibility
+from shared.visibility.model import shows_in_feed
+
+SHOWN_CHARACTERS: Final = 120
+REBUILT: Final = "written anew"
+DROPPED: Final = "dropped; the next read fills it"
+_COMPLETE: Final = "~"
+
+
+class Wrong(NamedTuple):
+    """A key, what is there, and what Postgres says."""
+
+    key: str
+    has: str
+    says: str
+
+
+class Kind(NamedTuple):
+    """How some keys of a kind are judged, and how those that are wrong are brought up to date."""
+
+    judge: Callable[[Sequence[str]], Iterable[Wrong]]
+    mend: Callable[[Sequence[str]], None]
+    mended: str
+
+
+def owner(key: str) -> int:
+    """Whose it is: the id that a key ends with. Raises ValueError."""
+    return ids.decode(key.rpartition(":")[2])
+
+
+def _values(project: Callable[[list[int]], Iterable[cache.Command]]) -> Kind:
+    """Values that `project` makes of the ids that their keys end with."""
+
+    def judge(keys: Sequence[str]) -> Iterator[Wrong]:
+        (there,) = cache.run_sync(("MGET", *keys))
+        wanted = values_in(project([owner(key) for key in keys]))
+        yield from _unlike(keys, there, wanted)
+
+    def mend(keys: Sequence[str]) -> None:
+        # Taken away first: a version that is ahead of Postgres would refuse everything else.
+        wrong = set[str | bytes | int](keys)
+        commands = [command for command in project([owner(key) for key in keys]) if not wrong.isdisjoint(command)]
+        cache.run_sync(("DEL", *keys), *commands)
+
+    return Kind(judge, mend, REBUILT)
+
+
+def _unlike(keys: Sequence[str], there: Sequence[bytes | None], wanted: dict[str, bytes]) -> Iterator[Wrong]:
+    for key, value in zip(keys, there, strict=True):
+        if value is not None and value != wanted.get(key):
+            says = wanted.get(key)
+            yield Wrong(key, _shown(value), "nothing" if says is None else _shown(says))
+
+
+def _shown(value: bytes) -> str:
+    version, body = value[:VERSION_DIGITS], value[VERSION_DIGITS:]
+    if not version.isdigit() or len(version) < VERSION_DIGITS:
+        return _short(value.decode(errors="replace"))
+    return f"version {int(version)}: {_short(body.decode(errors='replace')) or 'gone'}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
+
+
+def _judge_usernames(keys: Sequence[str]) -> Iterator[Wrong]:
+    (there,) = cache.run_sync(("MGET", *keys))
+    found = [user_id for value in there if value is not None and (user_id := _id_in(value)) is not None]
+    wanted = values_in(profiles.rows(profiles.load(found)))
+    yield from _unlike(keys, there, wanted)
+
+
+def _id_in(value: bytes) -> int | None:
+    try:
+        return ids.decode(value.decode())
+    except ValueError:
+        return None
+
+
+def _drop(keys: Sequence[str]) -> None:
+    cache.run_sync(("DEL", *keys))
+
+
+def _timeline(
+    timeline: Timeline, newest: Callable[[int], list[str]], seen: Callable[[int, list[str]], list[str]] | None = None
+) -> Kind:
+    """Timelines that `newest` fills; `seen` leaves those entries that a reader is shown."""
+
+    def judge(keys: Sequence[str]) -> Iterator[Wrong]:
+        held = cache.run_sync(*[("ZRANGE", key, "+", "-", "BYLEX", "REV") for key in keys])
+        for key, members in zip(keys, held, strict=True):
+            has = [member.decode() for member in members]
+            # One that is not complete is being built, or will be: nobody reads it.
+            if _COMPLETE in has:
+                yield from _judge_list(key, has[1:], newest(owner(key)))
+
+    def _judge_list(key: str, has: list[str], says: list[str]) -> Iterator[Wrong]:
+        # One that was as long as it gets, and lost entries since, has a beginning of what Postgres has.
+        full = max(len(has), len(says)) >= timeline.keep and len(has) >= timeline.keep // 2
+        if seen is not None:
+            has, says = seen(owner(key), has), seen(owner(key), says)
+        end = min(len(has), len(says)) if full else None
+        if has[:end] != says[:end]:
+            first = next((at for at, pair in enumerate(zip(has, says, strict=False)) if pair[0] != pair[1]), None)
+            at = min(len(has), len(says)) if first is None else first
+            yield Wrong(key, _position(has, at), _position(says, at))
+
+    def mend(keys: Sequence[str]) -> None:
+        cache.run_sync(*[timeline.forget(owner(key)) for key in keys])
+
+    return Kind(judge, mend, DROPPED)
+
+
+def _position(entries: list[str], at: int) -> str:
+    entry = entries[at] if at < len(entries) else "no more"
+    return f"{len(entries)} entries; number {at + 1}: {entry}"
+
+
+def _shown_in_feed(user_id: int, entries: list[str]) -> list[str]:
+    # Whom the gate hides may be in it or not.
+    authors = {entry: parts_of(entry)[2] for entry in entries}
+    relations = visibility.between(user_id, list(set(authors.values())))
+    return [entry for entry, by in authors.items() if shows_in_feed(relations[by], own=by == user_id)]
+
+
+def _judge_relations(keys: Sequence[str]) -> Iterator[Wrong]:
+    held = cache.run_sync(*[("HGETALL", key) for key in keys])
+    for key, reply in zip(keys, held, strict=True):
+        if reply:
+            has = {name.decode(): value for name, value in zip(reply[::2], reply[1::2], strict=True)}
+            yield from _judge_map(key, has, visibility.fields_of(owner(key)))
+
+
+def _judge_map(key: str, has: dict[str, bytes], says: dict[str, tuple[int, bytes]]) -> Iterator[Wrong]:
+    complete = has.pop(_COMPLETE, None) is not None
+    names = {*has, *says} if complete else {*has}
+    for name in sorted(names):
+        there, (version, flags) = has.get(name, b"0" * VERSION_DIGITS), says.get(name, (0, b""))
+        # A version that is ahead would refuse what comes; of one who is nothing to them Postgres tells no version.
+        ahead = name in says and int(there[:VERSION_DIGITS]) > version
+        if ahead or there[VERSION_DIGITS:] != flags:
+            yield Wrong(key, f"{name} {_shown(there)}", f"{name} {_shown(b'%016d%b' % (version, flags))}")
+            return
+
+
+def _judge_notifications(keys: Sequence[str]) -> Iterator[Wrong]:
+    (there,) = cache.run_sync(("MGET", *keys))
+    for key, value in zip(keys, there, strict=True):
+        if value is None:
+            continue
+        fresh = notified.newest(owner(key))
+        if value != msgspec.msgpack.encode(fresh):
+            has = _entries(value)
+            if has is None or not _alike(has, fresh, except_for=notified.with_gone_actors(owner(key))):
+                yield Wrong(key, "what can't be read" if has is None else _heads(has), _heads(fresh))
+
+
+def _entries(value: bytes) -> list[notifications.Entry] | None:
+    try:
+        return notifications.take([value, None])[0]
+    except msgspec.DecodeError:
+        return None
+
+
+def _alike(has: list[notifications.Entry], says: list[notifications.Entry], *, except_for: set[int]) -> bool:
+    # A cached count of actors who are gone is right again within the hour (shared/notifications/projection.py).
+    full = except_for and notifications.KEPT in (len(has), len(says))
+    has, says = ([entry for entry in entries if _group(entry) not in except_for] for entries in (has, says))
+    end = min(len(has), len(says)) if full else None
+    return has[:end] == says[:end]
+
+
+def _group(entry: notifications.Entry) -> int:
+    return ids.decode(msgspec.json.decode(entry.head + b"}")["id"])
+
+
+def _heads(entries: list[notifications.Entry]) -> str:
+    return _short(f"{len(entries)}: {b', '.join(entry.head + b'}' for entry in entries).decode()}")
+
+
+def _mend_notifications(keys: Sequence[str]) -> None:
+    for key in keys:
+        notifying.refresh(owner(key))
+
+
+def _judge_sessions(keys: Sequence[str]) -> Iterator[Wrong]:
+    (there,) = cache.run_sync(("MGET", *keys))
+    for key, value in zip(keys, there, strict=True):
+        live = sessions.is_live_in_postgres(owner(key))
+        if value is not None and value != (b"1" if live else b"0"):
+            yield Wrong(key, _short(value.decode(errors="replace")), "1" if live else "0")
+
+
+def _mend_sessions(keys: Sequence[str]) -> None:
+    for key in keys:
+        session_id = owner(key)
+        live = sessions.is_live_in_postgres(session_id)
+        # One that lives is asked of Postgres by its next request: only an end may be written without asking again.
+        cache.run_sync(("DEL", key) if live else sessions.ended(session_id))
+
+
+def _judge_graph_users(keys: Sequence[str]) -> Iterator[Wrong]:
+    wanted = {state.id: state.username for state in users.states_of([owner(key) for key in keys]) if state.active}
+    there = graph.usernames_of([owner(key) for key in keys])
+    for key in keys:
+        has, says = there.get(owner(key), "nobody"), wanted.get(owner(key), "nobody")
+        if has != says:
+            yield Wrong(key, str(has), says)
+
+
+def _mend_graph_users(keys: Sequence[str]) -> None:
+    graph.project(users=[owner(key) for key in keys])
+
+
+def _judge_graph_follows(keys: Sequence[str]) -> Iterator[Wrong]:
+    pairs = [_pair(key) for key in keys]
+    wanted = {(row.follower_id, row.followee_id) for row in users.follows_among(pairs) if row.following}
+    there = graph.follows_among(pairs)
+    for key, pair in zip(keys, pairs, strict=True):
+        if (pair in there) != (pair in wanted):
+            has, says = ("follows" if pair in where else "doesn't follow" for where in (there, wanted))
+            yield Wrong(key, has, says)
+
+
+def _mend_graph_follows(keys: Sequence[str]) -> None:
+    graph.project(pairs=[_pair(key) for key in keys])
+
+
+def _pair(key: str) -> tuple[int, int]:
+    one, _, other = key.partition(">")
+    return ids.decode(one), ids.decode(other)
+
+
+def follow_key(pair: tuple[int, int]) -> str:
+    """A follow, as the graph's are named here."""
+    return f"{ids.encode(pair[0])}>{ids.encode(pair[1])}"
+
+
+# By what a key begins with, up to its last id. The longest that fits is its kind.
+KINDS: Final[dict[str, Kind]] = {
+    "card": _values(lambda found: profiles.rows(profiles.load(found))),
+    "profile": _values(lambda found: profiles.rows(profiles.load(found))),
+    "username": Kind(_judge_usernames, _drop, DROPPED),
+    "post": _values(lambda found: posts.rows(posts.load(found))),
+    "posts": _timeline(posts.OF_AUTHOR, listed.newest),
+    "feed": _timeline(FEEDS, feed.newest, _shown_in_feed),
+    "relations": Kind(_judge_relations, _drop, DROPPED),
+    "notifications": Kind(_judge_notifications, _mend_notifications, DROPPED),
+    "session": Kind(_judge_sessions, _mend_sessions, REBUILT),
+}
+# What is in Redis alone, for a while; Postgres has nothing to compare it with.
+PASSING: Final = {
+    "posts:building", "posts:dropped", "feed:building", "feed:dropped", "notifications:generation", "limit", "ticket",
+    "inbox", "live", "sent", "presence",
+}  # fmt: skip
+GRAPH_USERS: Final = "graph user"
+GRAPH_FOLLOWS: Final = "graph follow"
+GRAPH: Final[dict[str, Kind]] = {
+    GRAPH_USERS: Kind(_judge_graph_users, _mend_graph_users, REBUILT),
+    GRAPH_FOLLOWS: Kind(_judge_graph_follows, _mend_graph_follows, REBUILT),
+}
+UNKNOWN: Final = "unknown"
+
+
+def _judge_unknown(keys: Sequence[str]) -> Iterator[Wrong]:
+    for key, kind in zip(keys, cache.run_sync(*[("TYPE", key) for key in keys]), strict=True):
+        if kind != b"none":
+            yield Wrong(key, f"a {kind.decode()}", "no rule knows this kind of key: infra/verify/kinds.py")
+
+
+def _mend_nothing(keys: Sequence[str]) -> None:
+    """What nobody knows is for somebody to look at."""
+
+
+ALL: Final[dict[str, Kind]] = {**KINDS, **GRAPH, UNKNOWN: Kind(_judge_unknown, _mend_nothing, "left as it is")}
+
+
+def kind_of(key: str) -> str:
+    """The kind of a key in Redis; empty for what passes, UNKNOWN where no rule knows it."""
+    prefix = key
+    while ":" in prefix:
+        prefix = prefix.rpartition(":")[0]
+        if prefix in PASSING:
+            return ""
+        if prefix in KINDS:
+            return prefix if prefix == "username" or _ends_with_an_id(key, prefix) else UNKNOWN
+    return UNKNOWN
+
+
+def _ends_with_an_id(key: str, prefix: str) -> bool:
+    try:
+        ids.decode(key[len(prefix) + 1 :])
+    except ValueError:
+        return False
+    return True
