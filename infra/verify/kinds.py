@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from shared.feed import reads as feed
-from shared.feed.model import FEEDS, parts_of
+from shared.feed.model import FEEDS, decoded
 from shared.graph import projection as graph
 from shared.kernel import cache, ids, sessions
 from shared.kernel.projection import VERSION_DIGITS, values_in
@@ -143,9 +143,9 @@ def _position(entries: list[str], at: int) -> str:
 
 def _shown_in_feed(user_id: int, entries: list[str]) -> list[str]:
     # Whom the gate hides may be in it or not.
-    authors = {entry: parts_of(entry)[2] for entry in entries}
-    relations = visibility.between(user_id, list(set(authors.values())))
-    return [entry for entry, by in authors.items() if shows_in_feed(relations[by], own=by == user_id)]
+    tellers = {entry: decoded(entry).teller for entry in entries}
+    relations = visibility.between(user_id, list(set(tellers.values())))
+    return [entry for entry, by in tellers.items() if shows_in_feed(relations[by], own=by == user_id)]
 
 
 def _judge_relations(keys: Sequence[str]) -> Iterator[Wrong]:

@@ -180,7 +180,7 @@ class Timeline:
 
     def forget(self, owner: int) -> cache.Command:
         """The command that drops a timeline whatever it holds; the next read builds it."""
-        return ("DEL", *self._keys([owner]))
+        return ("DEL", *self.keys([owner]))
 
     def begin_building(self, owner: int) -> cache.Command:
         """The command to run before Postgres is read for `fill`; its reply is the mark to fill under."""

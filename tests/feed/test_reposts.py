@@ -5,17 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from shared.feed.model import FEEDS, Entry, FeedRepost, shown, withdrawn
-from shared.kernel import cache, db, ids
+from shared.kernel import cache, ids
 from shared.profiles import reads as profiles
-from shared.visibility import reads as visibility
 from tests.client import Person, wait_until
-
-SET = db.Statement(
-    """INSERT INTO relationships (user_id, other_id, blocked_at, muted_at)
-       VALUES (:user_id, :other_id, CAST(:blocked_at AS bigint), CAST(:muted_at AS bigint))
-       ON CONFLICT (user_id, other_id) DO UPDATE
-          SET blocked_at = excluded.blocked_at, muted_at = excluded.muted_at, version = relationships.version + 1"""
-)
 
 
 def id_of(person: Person) -> int:
@@ -24,10 +16,7 @@ def id_of(person: Person) -> int:
 
 def hide(one: Person, other: Person, how: str) -> None:
     """`one` blocks or mutes `other`."""
-    pair = {"user_id": id_of(one), "other_id": id_of(other)}
-    with db.connection() as conn:
-        SET.run(conn, **pair, blocked_at=1 if how == "block" else None, muted_at=1 if how == "mute" else None)
-    cache.run_sync(*visibility.current(*pair.values()))
+    one.put(f"/v1/users/{other.username}/{how}")
 
 
 def feed_of(person: Person) -> list[str]:

@@ -6,18 +6,13 @@ from typing import Any
 import httpx
 import pytest
 
-from shared.kernel import cache, db, ids
+from shared.kernel import db, ids
 from shared.profiles import reads as profiles
-from shared.visibility import reads as visibility
 from tests.client import Format, Person, Visitor, trips, wait_until
 from tests.feed.posts import insert_posts
 
 Problem = Callable[[httpx.Response, int, str], dict[str, Any]]
 LISTS = ("/v1/me/saved", "/v1/me/reacted", "/v1/me/mentioned")
-BLOCK = db.Statement(
-    """INSERT INTO relationships (user_id, other_id, blocked_at) VALUES (:user_id, :other_id, 1)
-       ON CONFLICT (user_id, other_id) DO UPDATE SET blocked_at = 1, version = relationships.version + 1"""
-)
 
 
 def id_of(person: Person) -> int:
@@ -25,9 +20,7 @@ def id_of(person: Person) -> int:
 
 
 def block(one: Person, other: Person) -> None:
-    with db.connection() as conn:
-        BLOCK.run(conn, user_id=id_of(one), other_id=id_of(other))
-    cache.run_sync(*visibility.current(id_of(one), id_of(other)))
+    one.put(f"/v1/users/{other.username}/block")
 
 
 def engage(person: Person, post: dict[str, Any]) -> dict[str, Any]:
