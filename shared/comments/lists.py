@@ -8,7 +8,7 @@ from shared.comments import projection, reads, store
 from shared.comments.projection import COMMENTED, NOBODY
 from shared.engagement import reads as engagement
 from shared.engagement.model import ReactionQuery
-from shared.kernel import cache, db, guard
+from shared.kernel import cache, db, guard, ids
 from shared.kernel.endpoint import Caller, CommentId, Encoded
 from shared.kernel.pages import PageQuery, refilled
 from shared.kernel.problems import NotFound
@@ -19,10 +19,7 @@ from shared.visibility.model import Relation
 
 async def commented(caller: Caller, query: PageQuery) -> Encoded:
     """A page of the posts that the caller commented on, each once, newest comment first."""
-
-    def load(before: int, count: int) -> list[store.CommentedRow]:
-        with db.connection() as conn:
-            return store.COMMENTED.all(conn, user_id=caller.user_id, before=before, limit=count)
+    load = partial(_commented, caller.user_id)
 
     async def entries(before: int | None, count: int) -> list[store.CommentedRow]:
         reply: Any = None
@@ -37,6 +34,16 @@ async def commented(caller: Caller, query: PageQuery) -> Encoded:
         return [(row.position, shown[row.post_id]) for row in found if row.post_id in shown]
 
     return await refilled("d", query, entries, visible)
+
+
+def newest_commented(user_id: int) -> list[store.CommentedRow]:
+    """The posts that a user commented on, as they are kept in Redis, of Postgres."""
+    return _commented(user_id, ids.MAX, COMMENTED.keep)
+
+
+def _commented(user_id: int, before: int, count: int) -> list[store.CommentedRow]:
+    with db.connection() as conn:
+        return store.COMMENTED.all(conn, user_id=user_id, before=before, limit=count)
 
 
 async def reactions(caller: Caller, comment_id: CommentId, query: ReactionQuery) -> Encoded:

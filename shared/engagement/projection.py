@@ -44,7 +44,7 @@ def take(subjects: Sequence[int], reply: Any) -> Taken | None:
     """What is done of `subjects`, and those that the map doesn't tell of; None where there is no map."""
     if reply[0] is None:
         return None
-    floor = ids.decode((body_of(reply[0]) or b"").decode())
+    floor = floor_of(reply[0])
     found: dict[int, Engagement] = {}
     unknown: list[int] = []
     for subject, value in zip(subjects, reply[1:], strict=True):
@@ -55,6 +55,11 @@ def take(subjects: Sequence[int], reply: Any) -> Taken | None:
         else:
             unknown.append(subject)
     return found, unknown
+
+
+def floor_of(value: bytes) -> int:
+    """The id from which on a map is complete, of its field "~"."""
+    return ids.decode((body_of(value) or b"").decode())
 
 
 def changed(part: Part, user_id: int, subject_id: int, done: Engagement, version: int) -> list[cache.Command]:
@@ -82,6 +87,11 @@ def engagement_of(row: EngagementRow) -> Engagement:
 
 def _fields(rows: Sequence[EngagementRow]) -> list[tuple[str, int, bytes]]:
     return [(ids.encode(row.subject_id), row.version, _encoded(engagement_of(row))) for row in rows]
+
+
+def fields(rows: Sequence[EngagementRow]) -> dict[str, tuple[int, bytes]]:
+    """What a map holds of these engagements: versions and bodies by name."""
+    return {name: (version, body) for name, version, body in _fields(rows)}
 
 
 def _encoded(done: Engagement) -> bytes:

@@ -41,17 +41,18 @@ async def _visible(caller: Caller, entries: list[Entry]) -> list[tuple[Entry, by
     view = await posts.look(caller, [(entry.post_id, entry.author_id) for entry in entries], people=reposters)
     found: list[tuple[Entry, bytes]] = []
     for entry in entries:
-        if _belongs(caller, entry, view.relations):
+        if belongs(caller.user_id, entry, view.relations):
             encoded = view.post(entry.post_id, entry.author_id, entry.repost and entry.repost.user_id)
             if encoded is not None:
                 found.append((entry, encoded))
     return found
 
 
-def _belongs(caller: Caller, entry: Entry, relations: dict[int, Relation]) -> bool:
-    if not shows_in_feed(relations[entry.teller], own=entry.teller == caller.user_id):
+def belongs(user_id: int, entry: Entry, relations: dict[int, Relation]) -> bool:
+    """Whether an entry is for a user's feed, by how they stand to who tells of it, and whose post it is."""
+    if not shows_in_feed(relations[entry.teller], own=entry.teller == user_id):
         return False
-    # What somebody else reposts comes from no one whom the caller has muted, either.
+    # What somebody else reposts comes from no one whom the user has muted, either.
     return entry.repost is None or may_notify(relations[entry.author_id])
 
 

@@ -74,7 +74,7 @@ class Recent(Generic[E]):
 
     async def _newest(self, owner: int, reply: Any, load: Load[E]) -> list[E]:
         if reply[0] is not None:
-            return self._decoder.decode(reply[0])
+            return self.decoded(reply[0])
         # A change that Redis was told of has given it another generation: who asks for this one misses nothing.
         generation = reply[1] or b""
         return await single_flight.shared((self._key(owner), generation), lambda: self._fill(owner, generation, load))
@@ -87,6 +87,10 @@ class Recent(Generic[E]):
         except cache.CacheUnavailable:
             pass  # the answer is at hand; a later read fills the cache
         return entries
+
+    def decoded(self, value: bytes) -> list[E]:
+        """The entries in a value as it is kept. Raises msgspec.DecodeError."""
+        return self._decoder.decode(value)
 
     def _key(self, owner: int) -> str:
         return f"{self.name}:{ids.encode(owner)}"

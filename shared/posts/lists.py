@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from shared.engagement import reads as engagement
 from shared.engagement.model import ReactionQuery
@@ -16,20 +16,26 @@ from shared.posts import projection, reads, store
 from shared.profiles import reads as profiles
 from shared.visibility.model import Relation
 
+_STATEMENTS: Final = {
+    projection.SAVED.name: store.SAVED,
+    projection.REACTED.name: store.REACTED,
+    projection.MENTIONING.name: store.MENTIONING,
+}
+
 
 async def saved(caller: Caller, query: PageQuery) -> Encoded:
     """A page of the posts that the caller saved, latest saved first."""
-    return await _page("s", caller, query, projection.SAVED, store.SAVED)
+    return await _page("s", caller, query, projection.SAVED)
 
 
 async def reacted(caller: Caller, query: PageQuery) -> Encoded:
     """A page of the posts that the caller reacted to, latest reaction first."""
-    return await _page("e", caller, query, projection.REACTED, store.REACTED)
+    return await _page("e", caller, query, projection.REACTED)
 
 
 async def mentioning(caller: Caller, query: PageQuery) -> Encoded:
     """A page of the posts that the caller is mentioned in, latest mention first."""
-    return await _page("m", caller, query, projection.MENTIONING, store.MENTIONING)
+    return await _page("m", caller, query, projection.MENTIONING)
 
 
 async def reactions(caller: Caller, post_id: PostId, query: ReactionQuery) -> Encoded:
@@ -42,16 +48,18 @@ async def reposts(caller: Caller, post_id: PostId, query: PageQuery) -> Encoded:
     return await engagement.reposts(_subject(caller, post_id), query)
 
 
-async def _page(
-    kind: str,
-    caller: Caller,
-    query: PageQuery,
-    recent: Recent[store.ListedRow],
-    statement: db.Statement[store.ListedRow],
-) -> Encoded:
-    def load(before: int, count: int) -> list[store.ListedRow]:
-        with db.connection() as conn:
-            return statement.all(conn, user_id=caller.user_id, before=before, limit=count)
+def newest(recent: Recent[store.ListedRow], user_id: int) -> list[store.ListedRow]:
+    """A user's list as it is kept in Redis, of Postgres."""
+    return _load(_STATEMENTS[recent.name], user_id, ids.MAX, recent.keep)
+
+
+def _load(statement: db.Statement[store.ListedRow], user_id: int, before: int, count: int) -> list[store.ListedRow]:
+    with db.connection() as conn:
+        return statement.all(conn, user_id=user_id, before=before, limit=count)
+
+
+async def _page(kind: str, caller: Caller, query: PageQuery, recent: Recent[store.ListedRow]) -> Encoded:
+    load = partial(_load, _STATEMENTS[recent.name], caller.user_id)
 
     async def entries(before: int | None, count: int) -> list[store.ListedRow]:
         reply: Any = None

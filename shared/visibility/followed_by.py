@@ -91,11 +91,26 @@ def changed(user_id: int, other_id: int, version: int, *, following: bool) -> ca
     return _update(other_id, {user_id: FollowedBy(following, version)})
 
 
+def fields_of(viewer_id: int, others: Sequence[int]) -> dict[str, tuple[int, bytes]]:
+    """The fields that a viewer's map has of others, of Postgres: each with its version and body."""
+    found = _of_postgres(viewer_id, list(others))
+    return {ids.encode(other): (state.version, _body(state)) for other, state in found.items()}
+
+
+def is_unknown(value: bytes) -> bool:
+    """Whether a field tells nothing, since Postgres is still to be read."""
+    return body_of(value) == _UNKNOWN
+
+
 def _update(viewer_id: int, states: dict[int, FollowedBy]) -> cache.Command:
     arguments: list[str | bytes] = []
     for user_id, state in states.items():
-        arguments += [ids.encode(user_id), f"{state.version:0{VERSION_DIGITS}d}", b"f" if state.following else b""]
+        arguments += [ids.encode(user_id), f"{state.version:0{VERSION_DIGITS}d}", _body(state)]
     return _UPDATE.command([_key(viewer_id)], arguments)
+
+
+def _body(state: FollowedBy) -> bytes:
+    return b"f" if state.following else b""
 
 
 def _versioned(version: int, body: bytes) -> bytes:

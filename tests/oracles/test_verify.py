@@ -22,8 +22,20 @@ CUT = "MATCH (:User {id: $one})-[f:FOLLOWS]->(:User {id: $other}) DELETE f"
 TIE = "MATCH (a:User {id: $one}), (b:User {id: $other}) CREATE (a)-[:FOLLOWS {version: 1}]->(b)"
 
 
+OWN_LISTS = (
+    "feed",
+    "notifications",
+    "me/saved",
+    "me/reacted",
+    "me/commented",
+    "me/mentioned",
+    "me/blocked",
+    "me/muted",
+)
+
+
 class World:
-    """Some who follow, post, mention and delete, and have read it all."""
+    """Some who follow, post, mention, comment, react, repost, block and delete, and have read it all."""
 
     def __init__(self, stack: Stack) -> None:
         # What other tests left on the stack is for test_after_all.py to judge.
@@ -38,7 +50,17 @@ class World:
         three.follow(two.username)
         three.delete(f"/v1/users/{two.username}/follow")
         self.posts = [one.post_photo(f"Number {n} for @{two.username}", seed=n)["id"] for n in range(3)]
+        two.put(f"/v1/posts/{self.posts[2]}/save")
         one.delete(f"/v1/posts/{self.posts.pop()}")
+        self.post = f"/v1/posts/{self.posts[0]}"
+        two.put(f"{self.post}/reaction", {"emoji": "👍"})
+        two.put(f"{self.post}/save")
+        two.put(f"{self.post}/repost")
+        self.comment = three.post(f"{self.post}/comments", {"text": "A comment"})["id"]
+        one.post(f"/v1/comments/{self.comment}/replies", {"text": "A reply"})
+        one.put(f"/v1/comments/{self.comment}/reaction", {"emoji": "👍"})
+        two.put(f"/v1/users/{self.leaver.username}/block")
+        two.put(f"/v1/users/{three.username}/mute")
         wait_until(lambda: len(two.get("/v1/notifications")["items"]) == 2 and len(two.get("/v1/feed")["items"]) == 2)
         self.read_it_all()
         wait_until(lambda: graph.read("MATCH (u:User {id: $id}) RETURN u.id", id=self.ids[2]))
@@ -48,9 +70,14 @@ class World:
         for person in self.people:
             for other in self.people:
                 person.get(f"/v1/users/{other.username}")
-                person.get(f"/v1/users/{other.username}/posts")
-            person.get("/v1/feed")
-            person.get("/v1/notifications")
+                for listed in ("posts", "followers", "following"):
+                    person.get(f"/v1/users/{other.username}/{listed}")
+            for listed in OWN_LISTS:
+                person.get(f"/v1/{listed}")
+            for listed in ("comments", "reactions", "reposts"):
+                person.get(f"{self.post}/{listed}")
+            for listed in ("", "/replies", "/reactions"):
+                person.get(f"/v1/comments/{self.comment}{listed}")
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +138,59 @@ def a_post_that_a_feed_lacks(world: World) -> str:
     return f"feed:{world.names[1]}"
 
 
+def a_comment_that_never_was(world: World) -> str:
+    key = f"comment:{ids.encode(ids.new_id())}"
+    cache.run_sync(put(key, 1, (world.names[0] * 2 + world.posts[0]).encode() + b"{"))
+    return key
+
+
+def an_entry_that_is_lacking(kind: str, owner: Callable[[World], str]) -> Callable[[World], str]:
+    """The newest of a list is taken out of it."""
+
+    def plant(world: World) -> str:
+        key = f"{kind}:{owner(world)}"
+        (newest,) = cache.run_sync(("ZRANGE", key, "(~", "-", "BYLEX", "REV", "LIMIT", 0, 1))
+        assert len(newest[0]) > 1
+        assert cache.run_sync(("ZREM", key, newest[0])) == [1]
+        return key
+
+    return plant
+
+
+def a_list_that_is_empty(kind: str, owner: Callable[[World], str]) -> Callable[[World], str]:
+    """A list of which Redis says that nothing is in it."""
+
+    def plant(world: World) -> str:
+        key = f"{kind}:{owner(world)}"
+        assert cache.run_sync(("GETRANGE", key, 0, 0)) != [b"\x90"]
+        cache.run_sync(("SET", key, b"\x90"))
+        return key
+
+    return plant
+
+
+def a_place_that_refuses_what_comes(world: World) -> str:
+    key = f"placed:{world.names[1]}{world.names[0]}"
+    cache.run_sync(("SET", key, f"{10**9:016d}"))
+    return key
+
+
+def a_reaction_that_is_forgotten(world: World) -> str:
+    key = f"engaged:{world.names[1]}"
+    (body,) = cache.run_sync(("HGET", key, world.posts[0]))
+    assert body.endswith("sr👍".encode())
+    cache.run_sync(("HSET", key, world.posts[0], body[:16] + b"sr"))
+    return key
+
+
+def a_follower_who_is_none(world: World) -> str:
+    key = f"followed_by:{world.names[0]}"
+    (body,) = cache.run_sync(("HGET", key, world.names[1]))
+    assert body.endswith(b"f")
+    cache.run_sync(("HSET", key, world.names[1], body[:16]))
+    return key
+
+
 def a_block_that_is_forgotten(world: World) -> str:
     key = f"relations:{world.names[2]}"
     cache.run_sync(put_fields(key, [("!" + world.names[1], 9, b"b")]))
@@ -151,6 +231,21 @@ PLANTED: dict[str, Callable[[World], str]] = {
     "post": a_deleted_post_that_is_there,
     "posts": a_post_that_a_list_lacks,
     "feed": a_post_that_a_feed_lacks,
+    "comment": a_comment_that_never_was,
+    "comments": an_entry_that_is_lacking("comments", lambda world: world.posts[0]),
+    "followers": an_entry_that_is_lacking("followers", lambda world: world.names[0]),
+    "following": an_entry_that_is_lacking("following", lambda world: world.names[2]),
+    "blocked": an_entry_that_is_lacking("blocked", lambda world: world.names[1]),
+    "muted": an_entry_that_is_lacking("muted", lambda world: world.names[1]),
+    "placed": a_place_that_refuses_what_comes,
+    "saved": a_list_that_is_empty("saved", lambda world: world.names[1]),
+    "reacted": a_list_that_is_empty("reacted", lambda world: world.names[1]),
+    "mentioning": a_list_that_is_empty("mentioning", lambda world: world.names[1]),
+    "commented": a_list_that_is_empty("commented", lambda world: world.names[2]),
+    "reactions": a_list_that_is_empty("reactions", lambda world: world.posts[0]),
+    "reposts": a_list_that_is_empty("reposts", lambda world: world.posts[0]),
+    "engaged": a_reaction_that_is_forgotten,
+    "followed_by": a_follower_who_is_none,
     "relations": a_block_that_is_forgotten,
     "notifications": news_that_are_none,
     "session": a_session_that_goes_on,
@@ -194,6 +289,17 @@ def test_what_postgres_has_and_no_event_told_is_found(world: World) -> None:
     assert post not in str(author.get(f"/v1/users/{author.username}/posts"))
     scan.repair(differences(world))
     assert author.get(f"/v1/users/{author.username}/posts")["items"][0]["id"] == post
+
+
+def test_what_a_feed_has_of_those_who_are_hidden_is_no_difference(world: World) -> None:
+    # By one who is muted; told by one who isn't, of a post by one who is.
+    viewer, muted, other = world.names[1], world.names[2], world.names[0]
+    hidden = ids.encode(ids.new_id())
+    entries = (hidden * 2 + muted, ids.encode(ids.new_id()) + hidden + muted + other)
+    cache.run_sync(("ZADD", f"feed:{viewer}", 0, entries[0], 0, entries[1]))
+    assert differences(world) == []
+    cache.run_sync(("ZADD", f"feed:{viewer}", 0, ids.encode(ids.new_id()) + hidden + other * 2))
+    assert {one.kind for one in differences(world)} == {"feed"}
 
 
 def test_the_command_says_what_differs_and_mends_it_when_asked_to(
