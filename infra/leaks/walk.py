@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import httpx
 
 from infra.leaks.surfaces import SURFACES, Surface
-from infra.leaks.world import Someone, World, speak
+from infra.leaks.world import Someone, World, act, speak
 from infra.local.stack import Stack
 from shared.kernel import ids
 from shared.kernel.endpoint import ENDPOINTS
@@ -18,6 +18,8 @@ from tests.client import Live, Visitor, wait_until
 LIMIT = 2
 LIVE = "live"
 COUNTS = "counts"
+# The types of notifications that acts on somebody's first post and comment make, with what they are about.
+TOLD = (("reaction", "post"), ("comment", "post"), ("repost", "post"), ("reply", "comment"), ("reaction", "comment"))
 
 
 class Finding(NamedTuple):
@@ -47,9 +49,12 @@ def walk(world: World, stack: Stack) -> list[Finding]:
 def _look(world: World, who: Someone | None, client: Visitor, name: str, surface: Surface) -> Iterator[Finding]:
     looker = "visitor" if who is None else who.relation
     if who is None and ENDPOINTS[name].auth == "caller":
-        answer = client.ask("GET", surface.path.format(username="x", post="x"))
+        answer = client.ask("GET", surface.path.format(username="x", post="x", comment="x"))
         if answer.status_code != 401:
             yield Finding(name, looker, "anyone", f"{answer.status_code} for a visitor")
+    elif surface.forbidden:
+        if (status := client.ask("GET", surface.path).status_code) != 403:
+            yield Finding(name, looker, "anyone", f"{status} for what is forbidden")
     elif "{" not in surface.path:
         pages, faults = _pages(client, surface.path)
         yield from (Finding(name, looker, "anyone", fault) for fault in faults)
@@ -61,23 +66,40 @@ def _look(world: World, who: Someone | None, client: Visitor, name: str, surface
 
 
 def _look_at(
-    world: World, who: Someone | None, client: Visitor, name: str, surface: Surface, subject: Someone
+    world: World, who: Someone | None, client: Visitor, name: str, surface: Surface, owner: Someone
 ) -> Iterator[Finding]:
     looker = "visitor" if who is None else who.relation
-    absent = client.ask("GET", surface.path.format(username="nobody_at_all", post=ids.encode(ids.new_id())))
-    for post in subject.posts if "{post}" in surface.path else subject.posts[:1]:
-        path = surface.path.format(username=subject.person.username, post=post.id)
+    nothing = ids.encode(ids.new_id())
+    absent = client.ask("GET", surface.path.format(username="nobody_at_all", post=nothing, comment=nothing))
+    for number, (path, others) in enumerate(_paths(world, surface, owner)):
         answer = client.ask("GET", path)
-        if not surface.may(world, who, subject):
+        # All acted on the first of somebody's, and answered it.
+        is_first = number == 0
+        stays = surface.outlives and is_first and owner.relation == "deleted"
+        if not all(surface.may(world, who, one) for one in (*others, *([] if stays else [owner]))):
             if _told(answer) != _told(absent):
-                yield Finding(name, looker, subject.relation, f"{answer.status_code}, unlike what is absent")
+                yield Finding(name, looker, owner.relation, f"{answer.status_code}, unlike what is absent")
         elif answer.status_code != 200:
-            yield Finding(name, looker, subject.relation, f"{answer.status_code} for what may be seen")
+            yield Finding(name, looker, owner.relation, f"{answer.status_code} for what may be seen")
         else:
-            pages = _pages(client, path)[0] if "items" in answer.json() else answer.text
-            yield from _words(world, who, name, surface, subject, pages)
-            if "{post}" in surface.path and post.word not in pages:
-                yield Finding(name, looker, subject.relation, "lacks the post")
+            text, faults = _pages(client, path) if "items" in answer.json() else (answer.text, [])
+            yield from (Finding(name, looker, owner.relation, fault) for fault in faults)
+            for subject in world.everybody:
+                listed = surface.lists is not None and surface.lists(world, owner, subject)
+                yield from _words(world, who, name, surface, subject, text, expected=listed and is_first)
+            if name == "get_post" and owner.posts[number].word not in text:
+                yield Finding(name, looker, owner.relation, "lacks the post")
+
+
+def _paths(world: World, surface: Surface, owner: Someone) -> Iterator[tuple[str, list[Someone]]]:
+    """The paths to what is the owner's, each with those who have to be seen too for it to be."""
+    if "{post}" in surface.path:
+        yield from ((surface.path.format(post=post.id), []) for post in owner.posts)
+    elif "{comment}" in surface.path:
+        for comment in owner.comments:
+            yield surface.path.format(comment=comment.id), [world.named(comment.on)]
+    else:
+        yield surface.path.format(username=owner.person.username), []
 
 
 def _told(answer: httpx.Response) -> tuple[int, Any]:
@@ -104,15 +126,23 @@ def _pages(client: Visitor, path: str) -> tuple[str, list[str]]:
 
 
 def _words(
-    world: World, who: Someone | None, name: str, surface: Surface, subject: Someone, text: str
+    world: World,
+    who: Someone | None,
+    name: str,
+    surface: Surface,
+    subject: Someone,
+    text: str,
+    *,
+    expected: bool = True,
 ) -> Iterator[Finding]:
     looker = "visitor" if who is None else who.relation
     everything = subject.words | {f"post {number + 1}": post.word for number, post in enumerate(subject.posts)}
+    may, must = surface.may(world, who, subject), expected and surface.must(world, who, subject)
     for what, word in everything.items():
-        expected = what in surface.words or (what.startswith("post ") and "posts" in surface.words)
-        if word in text and not surface.may(world, who, subject):
+        belongs = what in surface.words or (what.startswith("post ") and "posts" in surface.words)
+        if word in text and not may:
             yield Finding(name, looker, subject.relation, f"shows the {what}")
-        elif expected and word not in text and surface.must(world, who, subject):
+        elif belongs and word not in text and must:
             yield Finding(name, looker, subject.relation, f"lacks the {what}")
 
 
@@ -128,29 +158,41 @@ def counts(world: World) -> list[Finding]:
         shown = sum(group["actor_count"] for group in listed if group["type"] == "follow")
         if shown != followers:
             found.append(Finding(COUNTS, who.relation, "anyone", f"{shown} followers told of, {followers} to be seen"))
+        actors = sum(one is not who and world.acted(one, who) and world.hears(who, one) for one in world.everybody)
+        for kind, subject in TOLD:
+            about = {"post": who.posts[0].id, "comment": who.comments[0].id}[subject]
+            of_it = [group for group in listed if (group["type"], group["subject"]["id"]) == (kind, about)]
+            if (shown := sum(group["actor_count"] for group in of_it)) != actors:
+                what = f"{shown} told of by {kind} on their {subject}, {actors} to be seen"
+                found.append(Finding(COUNTS, who.relation, "anyone", what))
     return found
 
 
 def listen(world: World) -> list[Finding]:
-    """What is wrong with what everybody hears live while all speak again."""
+    """What is wrong with what everybody hears live while all speak, and do what they can, again."""
     with ExitStack() as sockets:
         heard = [(who, sockets.enter_context(who.person.live())) for who in world.living()]
-        speak(world)
-        for who, live in heard:
-            words = [word for one in world.living() for word in _expected(world, who, one)]
-            wait_until(lambda live=live, words=words: all(word in _text(live) for word in words))
         # Events come in any order: once those of another round are here, what went wrong in the first is, too.
-        speak(world)
-        for who, live in heard:
-            words = [word for one in world.living() for word in _expected(world, who, one)]
-            wait_until(lambda live=live, words=words: all(word in _text(live) for word in words))
+        for _ in range(2):
+            speak(world)
+            for one in world.living():
+                for owner in world.living():
+                    if world.acted(one, owner) and world.sees(one, owner):
+                        act(one, owner, post=-1)
+            for who, live in heard:
+                words = [word for one in world.living() for word in _expected(world, who, one)]
+                wait_until(lambda live=live, words=words: all(word in _text(live) for word in words))
         return [finding for who, live in heard for finding in _overheard(world, who, _text(live))]
 
 
 def _expected(world: World, who: Someone, subject: Someone) -> list[str]:
-    """What `who` hears of a round in which `subject` spoke."""
+    """What `who` hears of a round in which `subject` spoke, and did what they could."""
     fed = who is not subject and world.is_fed(who, subject)
-    return [subject.posts[-1].id] if fed or world.is_addressed(who, subject) else []
+    words = [subject.posts[-1].id] if fed or world.is_addressed(who, subject) else []
+    if world.acted(subject, who) and world.hears(who, subject):
+        about = f'"subject":{{"type":"post","id":"{who.posts[-1].id}"}}'
+        words += [f'"type":"{kind}",{about}' for kind in ("reaction", "comment", "repost")]
+    return words
 
 
 def _text(live: Live) -> str:

@@ -16,6 +16,9 @@ Relation = Literal["viewer", "stranger", "follower", "followed", "muted", "block
 FOLLOW_THE_VIEWER = ("follower", "followed", "muted", "blocked", "blocking", "suspended", "deleted")
 ARE_FOLLOWED = ("followed", "muted", "blocked", "blocking", "suspended", "deleted")
 GONE = ("suspended", "deleted")
+# With whose posts and comments everybody does everything.
+STAGES = ("viewer", "stranger")
+OWN_LISTS = ("saved", "reacted", "commented", "mentioned", "blocked", "muted")
 THREADS = 4
 
 
@@ -26,14 +29,25 @@ class Post(NamedTuple):
     word: str
 
 
+class Comment(NamedTuple):
+    """A comment, and the relation of whose post it is on."""
+
+    id: str
+    on: Relation
+
+
 @dataclass
 class Someone:
-    """A person of the world, and the words by which they are known: `card`, `name`, `bio`, and those of their posts."""
+    """A person of the world, and the words by which they are known.
+
+    `card`, `name`, `bio`; `comment` and `reply`, which all that they say contains; and those of their posts.
+    """
 
     relation: Relation
     person: Person
     words: dict[str, str]
     posts: list[Post] = field(default_factory=list)
+    comments: list[Comment] = field(default_factory=list)
 
     @property
     def is_gone(self) -> bool:
@@ -47,6 +61,10 @@ class World:
     def __init__(self, everybody: list[Someone]) -> None:
         self.everybody = everybody
         self.viewer = everybody[0]
+
+    def named(self, relation: Relation) -> Someone:
+        """Who stands so to the viewer."""
+        return next(one for one in self.everybody if one.relation == relation)
 
     def others(self) -> list[Someone]:
         """All but the viewer."""
@@ -67,6 +85,27 @@ class World:
             return subject.relation in ARE_FOLLOWED
         return subject is self.viewer and who is not None and who.relation in FOLLOW_THE_VIEWER
 
+    def still_follows(self, who: Someone, subject: Someone) -> bool:
+        """Whether `who` follows `subject` as their lists show it: a block has ended the follows of both."""
+        blocked = {who.relation, subject.relation} & {"blocked", "blocking"}
+        return self.follows(who, subject) and not blocked
+
+    def acted(self, subject: Someone, owner: Someone) -> bool:
+        """Whether `subject` did all that can be done with the first post of `owner`, and with their first comment.
+
+        The viewer did with everybody's, and all did with the viewer's and the stranger's.
+        """
+        return subject is self.viewer or owner.relation in STAGES
+
+    def has_blocked(self, who: Someone | None, subject: Someone) -> bool:
+        """Whether `who` has blocked `subject`."""
+        pairs = (self.viewer, self.named("blocked")), (self.named("blocking"), self.viewer)
+        return any(who is one and subject is other for one, other in pairs)
+
+    def has_muted(self, who: Someone | None, subject: Someone) -> bool:
+        """Whether `who` has muted `subject`."""
+        return who is self.viewer and subject.relation == "muted"
+
     def hears(self, who: Someone | None, subject: Someone) -> bool:
         """Whether `who` may be told of what `subject` does."""
         muted = who is self.viewer and subject.relation == "muted"
@@ -79,6 +118,10 @@ class World:
     def is_fed(self, who: Someone | None, subject: Someone) -> bool:
         """Whether posts of `subject` belong in the feed of `who`."""
         return who is not None and (who is subject or (self.follows(who, subject) and self.hears(who, subject)))
+
+    def may_be_fed(self, who: Someone | None, subject: Someone) -> bool:
+        """Whether posts of `subject` may be in the feed of `who`: those that others repost, too."""
+        return who is subject or self.hears(who, subject)
 
 
 def make(stack: Stack, told: Callable[[str], None] = lambda step: None) -> World:
@@ -94,11 +137,23 @@ def make(stack: Stack, told: Callable[[str], None] = lambda step: None) -> World
         if one.relation in ARE_FOLLOWED:
             world.viewer.person.follow(one.person.username)
     speak(world)
+    for one in world.everybody:
+        for owner in world.everybody:
+            if world.acted(one, owner):
+                act(one, owner)
+    for one in world.everybody:
+        for owner in world.everybody:
+            if world.acted(one, owner):
+                _answer(one, owner)
     _wait_until_heard(world)
     told("relations")
     _read_all(world)
     for one in world.others():
-        plant.RELATIONS.get(one.relation, lambda viewer, other: None)(world.viewer.person, one.person)
+        if one.relation in plant.RELATIONS:
+            plant.RELATIONS[one.relation](stack, world.viewer.person, one.person)
+    erased = f"/v1/comments/{world.named('deleted').comments[0].id}"
+    # Hidden it is at once; what is left of it in the end is its place above the replies.
+    wait_until(lambda: world.named("stranger").person.ask("GET", erased).status_code == 200)
     return world
 
 
@@ -111,8 +166,28 @@ def speak(world: World) -> None:
         one.posts.append(Post(one.person.post_photo(description, seed=len(one.posts))["id"], word))
 
 
+def act(one: Someone, owner: Someone, post: int = 0) -> None:
+    """Comment on a post, react to it, save it and repost it."""
+    path = f"/v1/posts/{owner.posts[post].id}"
+    said = one.person.post(f"{path}/comments", {"text": one.words["comment"]})
+    if post == 0:
+        # First the one on the stranger's post, which everybody may see who may see its author.
+        one.comments.insert(
+            0 if owner.relation == "stranger" else len(one.comments), Comment(said["id"], owner.relation)
+        )
+    one.person.put(f"{path}/reaction", {"emoji": "👍"})
+    one.person.put(f"{path}/save")
+    one.person.put(f"{path}/repost")
+
+
+def _answer(one: Someone, owner: Someone) -> None:
+    path = f"/v1/comments/{owner.comments[0].id}"
+    one.person.post(f"{path}/replies", {"text": one.words["reply"]})
+    one.person.put(f"{path}/reaction", {"emoji": "👍"})
+
+
 def _arrive(stack: Stack, relation: Relation) -> Someone:
-    words = {"name": _word(), "bio": _word()}
+    words = {what: _word() for what in ("name", "bio", "comment", "reply")}
     person = sign_up(stack, f"u{secrets.token_hex(8)}", name=words["name"], bio=words["bio"])
     return Someone(relation, person, words | {"card": f'"username":"{person.username}"'})
 
@@ -136,7 +211,11 @@ def _read_all(world: World) -> None:
     """Have Redis hold it: what is kept there is what leaks."""
     for one in world.everybody:
         for other in world.everybody:
-            one.person.get(f"/v1/users/{other.person.username}")
-            one.person.get(f"/v1/users/{other.person.username}/posts")
-        one.person.get("/v1/feed")
-        one.person.get("/v1/notifications")
+            for listed in ("", "/posts", "/followers", "/following"):
+                one.person.get(f"/v1/users/{other.person.username}{listed}")
+            for listed in ("", "/comments", "/reactions", "/reposts"):
+                one.person.get(f"/v1/posts/{other.posts[0].id}{listed}")
+            for listed in ("", "/replies", "/reactions"):
+                one.person.get(f"/v1/comments/{other.comments[0].id}{listed}")
+        for listed in ("feed", "notifications", *[f"me/{of}" for of in OWN_LISTS]):
+            one.person.get(f"/v1/{listed}")
