@@ -14,6 +14,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 import msgspec
+from starlette.convertors import PathConvertor
 
 from shared.kernel import codec, events, guard, health, http, idempotency, ledger, log, openapi, tokens
 from shared.kernel.config import settings
@@ -27,6 +28,8 @@ SHORT_QUERY: Final = 100
 
 def target(name: str, endpoints: Iterable[Endpoint]) -> Callable[[Any], Awaitable[http.Answer]]:
     """The function that functions-framework calls for `endpoints`, named `name`."""
+    # The framework's route to everything is made after this, and would leave out paths with a line break in them.
+    PathConvertor.regex = "(?s:.*)"
     router = Router(endpoints)
     # Each endpoint has places of its own: one whose requests wait for a slow store keeps no other out of the threads.
     # As many as there are connections: more would only wait for those.

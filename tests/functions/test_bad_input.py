@@ -506,3 +506,8 @@ class TestFollows:
         first, second = (alice.delete(f"/v1/users/{bob.username}/follow") for _ in range(2))
         assert first == second
         assert first["counts"]["followers"] == 0
+
+
+@pytest.mark.parametrize("path", ["/v1/posts/%0A", "/v1/posts/%0D%0Ax"])
+def test_what_a_line_break_is_in_names_nothing(visitor: Visitor, problem: Problem, path: str) -> None:
+    problem(visitor.ask("GET", path), 404, "post_not_found")

@@ -29,12 +29,13 @@ from infra import targets
 from infra.local.stack import Stack
 from shared.kernel import openapi
 from shared.kernel.endpoint import ENDPOINTS
-from tests.client import MSGPACK, Person, Visitor, sign_up
+from shared.moderation import actions as moderation
+from tests.client import MSGPACK, Person, Visitor, sign_in, sign_up, wait_until
 
 EXAMPLES = 8
 SECONDS = 80.0
-# They end the session that all else here is asked with.
-LAST_OF_A_SESSION = {"logout"}
+# They end the session that all else here is asked with, or the account: each is asked by somebody of its own.
+LAST_OF_A_SESSION = {"logout", "change_password", "delete_account"}
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -86,18 +87,43 @@ def caller(stack: Stack) -> Person:
 
 
 @pytest.fixture(scope="module")
+def moderator(stack: Stack) -> Person:
+    person = sign_up(stack)
+    moderation.set_moderator(person.username, moderator=True)
+    return person
+
+
+@pytest.fixture(scope="module")
 def named(stack: Stack, caller: Person) -> dict[str, Callable[[], str]]:
-    """What path parameters may name: a friend, and a post of the caller's own, made anew when it is gone."""
+    """What path parameters may name: a friend, and what is the caller's own, made anew when it is gone."""
     friend = sign_up(stack)
-    friend.post_photo("Of a friend")
-    posts: list[str] = []
+    of_friend = friend.post_photo(f"Of a friend of @{caller.username}")["id"]
+    news = wait_until(lambda: caller.get("/v1/notifications")["items"])[0]["id"]
+    there: dict[str, str] = {}
+
+    def still(kind: str, make: Callable[[], str]) -> str:
+        if kind not in there or caller.ask("GET", f"/v1/{kind}/{there[kind]}").status_code != 200:
+            there[kind] = make()
+        return there[kind]
 
     def post() -> str:
-        if not posts or caller.ask("GET", f"/v1/posts/{posts[0]}").status_code != 200:
-            posts[:] = [caller.post_photo("From the document")["id"]]
-        return posts[0]
+        return still("posts", lambda: caller.post_photo("From the document")["id"])
 
-    return {"username": lambda: friend.username, "post_id": post}
+    def comment() -> str:
+        return still("comments", lambda: caller.post(f"/v1/posts/{post()}/comments", {"text": "Of it"})["id"])
+
+    def report() -> str:
+        subject = {"type": "post", "id": of_friend}
+        return caller.post("/v1/reports", {"subject": subject, "reason": "other"})["id"]
+
+    return {
+        "username": lambda: friend.username,
+        "post_id": post,
+        "comment_id": comment,
+        "notification_id": lambda: news,
+        "session_id": lambda: sign_in(stack, caller.username).session["id"],
+        "report_id": report,
+    }
 
 
 _began: dict[tuple[str, str], float] = {}
@@ -107,6 +133,10 @@ def is_in_time(test: str, case: schemathesis.Case) -> bool:
     """Whether this operation has used up less than its share: there is more to ask than anyone waits for."""
     began = _began.setdefault((test, case.operation.label), time.monotonic())
     return time.monotonic() - began < SECONDS / (2 * len(ENDPOINTS))
+
+
+def test_every_path_parameter_may_name_what_is_there(named: dict[str, Callable[[], str]]) -> None:
+    assert named.keys() == {name for one in ENDPOINTS.values() for name in one.path_parameters}
 
 
 def test_the_stack_serves_this_document(stack: Stack, visitor: Visitor) -> None:
@@ -121,17 +151,35 @@ def test_signed_out(case: schemathesis.Case, stack: Stack) -> None:
         case.call_and_validate(base_url=stack.api, checks=CHECKS)
 
 
-@SCHEMA.exclude(operation_id=list(LAST_OF_A_SESSION)).parametrize()
+@SCHEMA.exclude(operation_id=sorted(LAST_OF_A_SESSION)).parametrize()
 @BOUNDED
-def test_signed_in(case: schemathesis.Case, stack: Stack, caller: Person, named: dict[str, Callable[[], str]]) -> None:
+def test_signed_in(
+    case: schemathesis.Case, stack: Stack, caller: Person, moderator: Person, named: dict[str, Callable[[], str]]
+) -> None:
     if is_in_time("signed in", case):
+        # What is for moderators, every other time one asks.
         chance = vary(case)
-        if case.path_parameters and chance % 2:
-            case.path_parameters = {name: named[name]() for name in case.path_parameters}
-        fields = {"Authorization": caller.http.headers["Authorization"]}
-        case.call_and_validate(
-            base_url=stack.api, headers=fields | ({"Accept": MSGPACK} if chance % 3 == 0 else {}), checks=CHECKS
-        )
+        asks_anyone = "/reports" not in case.path or chance % 2
+        ask(case, stack, caller if asks_anyone else moderator, named, chance)
+
+
+@SCHEMA.include(operation_id=sorted(LAST_OF_A_SESSION)).parametrize()
+@BOUNDED
+def test_the_last_of_a_session(case: schemathesis.Case, stack: Stack, named: dict[str, Callable[[], str]]) -> None:
+    if is_in_time("last", case):
+        ask(case, stack, sign_up(stack), named, vary(case))
+
+
+def ask(
+    case: schemathesis.Case, stack: Stack, person: Person, named: dict[str, Callable[[], str]], chance: int
+) -> None:
+    """Make a request as somebody, half the time of what is there, and hold the answer to the document."""
+    if case.path_parameters and chance % 2:
+        case.path_parameters = {name: named[name]() for name in case.path_parameters}
+    fields = {"Authorization": person.http.headers["Authorization"]}
+    case.call_and_validate(
+        base_url=stack.api, headers=fields | ({"Accept": MSGPACK} if chance % 3 == 0 else {}), checks=CHECKS
+    )
 
 
 def vary(case: schemathesis.Case) -> int:
