@@ -167,9 +167,13 @@ async def _entries(
 async def build(subject: int) -> None:
     """Fill the list of a post or comment in Redis from Postgres."""
     (mark,) = await cache.run(LISTS.begin_building(subject))
-    newest = await running.in_thread(_entries_in_postgres, subject, ids.MAX, LISTS.keep)
-    members = [projection.member_of(entry.position, entry.author_id) for entry in newest]
-    await cache.run(LISTS.fill(subject, mark, members))
+    await cache.run(LISTS.fill(subject, mark, await running.in_thread(newest, subject)))
+
+
+def newest(subject: int) -> list[str]:
+    """The list of a post or comment as it is kept in Redis, of Postgres."""
+    entries = _entries_in_postgres(subject, ids.MAX, LISTS.keep)
+    return [projection.member_of(entry.position, entry.author_id) for entry in entries]
 
 
 def _entries_in_postgres(subject: int, before: int, count: int) -> list[store.EntryRow]:
