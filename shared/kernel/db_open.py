@@ -90,6 +90,8 @@ class Stream:
 
     def __init__(self, sock: Any):
         self._sock = sock
+        self._has_tls = isinstance(sock, ssl.SSLSocket)
+        self._flags = 0 if self._has_tls else socket.MSG_DONTWAIT
         self._received = b""
         self._at = 0
         self._to_send: list[bytes] = []
@@ -102,7 +104,8 @@ class Stream:
     def attach(self) -> None:
         """From here on, until `detach`, it is used by what runs on the loop, and the running loop waits for it."""
         self._loop = asyncio.get_running_loop()
-        self._sock.settimeout(0)
+        if self._has_tls:
+            self._sock.settimeout(0)  # it takes no flags; the others are asked not to wait, call by call
         self._loop.add_reader(self._sock.fileno(), self._readable)
 
     def detach(self) -> None:
@@ -110,7 +113,7 @@ class Stream:
         if self._loop is not None:
             self._loop.remove_reader(self._sock.fileno())
             self._loop = None
-            self._sock.settimeout(self._patience if self._has_tls else None)
+            self._sock.settimeout(self._patience if self._has_tls else None)  # uvloop has made it one that doesn't wait
 
     def set_patience(self, seconds: float | None) -> None:
         """How long a read or write may wait; None: for ever."""
@@ -125,10 +128,6 @@ class Stream:
         limit = struct.pack("ll", whole, int(((seconds or 0) - whole) * 1_000_000))
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             self._sock.setsockopt(socket.SOL_SOCKET, option, limit)
-
-    @property
-    def _has_tls(self) -> bool:
-        return isinstance(self._sock, ssl.SSLSocket)
 
     def read(self, size: int) -> bytes:
         """Just so many bytes. Raises OSError."""
@@ -153,7 +152,7 @@ class Stream:
 
     def _readable(self) -> None:
         try:
-            while more := self._sock.recv(65536):
+            while more := self._sock.recv(65536, self._flags):
                 self._arrived += more
                 if not self._has_tls:
                     break  # and only TLS keeps what the loop can't see
@@ -178,7 +177,7 @@ class Stream:
             return
         while data:
             try:
-                data = data[self._sock.send(data) :]
+                data = data[self._sock.send(data, self._flags) :]
             except (BlockingIOError, ssl.SSLWantWriteError):
                 self._loop.add_writer(self._sock.fileno(), self._wake)
                 try:
