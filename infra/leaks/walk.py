@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from infra.leaks.surfaces import SURFACES, Surface
+from infra.leaks.surfaces import SURFACES, Surface, by_anyone_who_may
 from infra.leaks.world import Someone, World, speak
 from infra.local.stack import Stack
 from shared.kernel import ids
@@ -16,6 +16,9 @@ from tests.client import Live, Visitor, wait_until
 
 # Less than there is to hide, so that pages have to be refilled.
 LIMIT = 2
+# What shows of others is what may be seen of them.
+OF_OTHERS = by_anyone_who_may("")
+SHOW_THE_WORD = ("{post}", "{post}/comments", "{comment}")
 LIVE = "live"
 COUNTS = "counts"
 
@@ -47,9 +50,12 @@ def walk(world: World, stack: Stack) -> list[Finding]:
 def _look(world: World, who: Someone | None, client: Visitor, name: str, surface: Surface) -> Iterator[Finding]:
     looker = "visitor" if who is None else who.relation
     if who is None and ENDPOINTS[name].auth == "caller":
-        answer = client.ask("GET", surface.path.format(username="x", post="x"))
+        answer = client.ask("GET", surface.path.format(username="x", post="x", comment="x"))
         if answer.status_code != 401:
             yield Finding(name, looker, "anyone", f"{answer.status_code} for a visitor")
+    elif surface.forbidden:
+        if (status := client.ask("GET", surface.path).status_code) != 403:
+            yield Finding(name, looker, "anyone", f"{status} for who is no moderator")
     elif "{" not in surface.path:
         pages, faults = _pages(client, surface.path)
         yield from (Finding(name, looker, "anyone", fault) for fault in faults)
@@ -64,9 +70,10 @@ def _look_at(
     world: World, who: Someone | None, client: Visitor, name: str, surface: Surface, subject: Someone
 ) -> Iterator[Finding]:
     looker = "visitor" if who is None else who.relation
-    absent = client.ask("GET", surface.path.format(username="nobody_at_all", post=ids.encode(ids.new_id())))
-    for post in subject.posts if "{post}" in surface.path else subject.posts[:1]:
-        path = surface.path.format(username=subject.person.username, post=post.id)
+    nothing = ids.encode(ids.new_id())
+    absent = client.ask("GET", surface.path.format(username="nobody_at_all", post=nothing, comment=nothing))
+    for post in subject.posts[:1] if "{username}" in surface.path else subject.posts:
+        path = surface.path.format(username=subject.person.username, post=post.id, comment=post.comment)
         answer = client.ask("GET", path)
         if not surface.may(world, who, subject):
             if _told(answer) != _told(absent):
@@ -76,7 +83,10 @@ def _look_at(
         else:
             pages = _pages(client, path)[0] if "items" in answer.json() else answer.text
             yield from _words(world, who, name, surface, subject, pages)
-            if "{post}" in surface.path and post.word not in pages:
+            for other in world.everybody:
+                if other is not subject:
+                    yield from _words(world, who, name, OF_OTHERS, other, pages)
+            if surface.path.endswith(SHOW_THE_WORD) and post.word not in pages:
                 yield Finding(name, looker, subject.relation, "lacks the post")
 
 

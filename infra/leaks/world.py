@@ -20,10 +20,11 @@ THREADS = 4
 
 
 class Post(NamedTuple):
-    """A post, and the word in its description."""
+    """A post, the word in its description and in the author's comment on it, and that comment."""
 
     id: str
     word: str
+    comment: str
 
 
 @dataclass
@@ -76,6 +77,15 @@ class World:
         """Whether `subject` did something that `who` may be told of: the viewer and each other mention one another."""
         return self.viewer in (who, subject) and self.hears(who, subject)
 
+    def has_blocked(self, who: Someone | None, subject: Someone) -> bool:
+        """Whether `who` blocks `subject`."""
+        by_the_viewer = who is self.viewer and subject.relation == "blocked"
+        return by_the_viewer or (who is not None and who.relation == "blocking" and subject is self.viewer)
+
+    def has_muted(self, who: Someone | None, subject: Someone) -> bool:
+        """Whether `who` mutes `subject`."""
+        return who is self.viewer and subject.relation == "muted"
+
     def is_fed(self, who: Someone | None, subject: Someone) -> bool:
         """Whether posts of `subject` belong in the feed of `who`."""
         return who is not None and (who is subject or (self.follows(who, subject) and self.hears(who, subject)))
@@ -94,6 +104,9 @@ def make(stack: Stack, told: Callable[[str], None] = lambda step: None) -> World
         if one.relation in ARE_FOLLOWED:
             world.viewer.person.follow(one.person.username)
     speak(world)
+    for one in world.others():
+        _engage(one.person, world.viewer.posts[0])
+        _engage(world.viewer.person, one.posts[0])
     _wait_until_heard(world)
     told("relations")
     _read_all(world)
@@ -108,7 +121,17 @@ def speak(world: World) -> None:
         named = world.others() if one is world.viewer else [world.viewer]
         word = _word()
         description = " ".join([word, *(f"@{other.person.username}" for other in named)])
-        one.posts.append(Post(one.person.post_photo(description, seed=len(one.posts))["id"], word))
+        post_id = one.person.post_photo(description, seed=len(one.posts))["id"]
+        comment = one.person.post(f"/v1/posts/{post_id}/comments", {"text": word})["id"]
+        one.posts.append(Post(post_id, word, comment))
+
+
+def _engage(person: Person, post: Post) -> None:
+    person.put(f"/v1/posts/{post.id}/save")
+    for path in (f"/v1/posts/{post.id}", f"/v1/comments/{post.comment}"):
+        person.put(f"{path}/reaction", {"emoji": "🌻"})
+    person.post(f"/v1/posts/{post.id}/comments", {"text": "Seen"})
+    person.post(f"/v1/comments/{post.comment}/replies", {"text": "Seen"})
 
 
 def _arrive(stack: Stack, relation: Relation) -> Someone:
@@ -137,6 +160,13 @@ def _read_all(world: World) -> None:
     for one in world.everybody:
         for other in world.everybody:
             one.person.get(f"/v1/users/{other.person.username}")
-            one.person.get(f"/v1/users/{other.person.username}/posts")
+            for part in ("posts", "followers", "following"):
+                one.person.get(f"/v1/users/{other.person.username}/{part}")
+            for part in ("comments", "reactions"):
+                one.person.get(f"/v1/posts/{other.posts[0].id}/{part}")
+            for part in ("replies", "reactions"):
+                one.person.get(f"/v1/comments/{other.posts[0].comment}/{part}")
+        for part in ("saved", "reacted", "mentioned", "commented"):
+            one.person.get(f"/v1/me/{part}")
         one.person.get("/v1/feed")
         one.person.get("/v1/notifications")

@@ -43,9 +43,10 @@ def by_relation(world: World, relation: str) -> Person:
 def test_every_endpoint_that_reads_is_a_surface() -> None:
     targets.load()
     assert SURFACES.keys() == {one.name for one in ENDPOINTS.values() if one.method == "GET"}
-    assert {name: surface.path.replace("{post}", "{post_id}") for name, surface in SURFACES.items()} == {
-        one.name: one.path for one in ENDPOINTS.values() if one.method == "GET"
-    }
+    assert {
+        name: surface.path.format(username="{username}", post="{post_id}", comment="{comment_id}")
+        for name, surface in SURFACES.items()
+    } == {one.name: one.path for one in ENDPOINTS.values() if one.method == "GET"}
 
 
 def test_nobody_sees_what_they_must_not_and_all_see_what_they_may(world: World, stack: Stack) -> None:
@@ -58,7 +59,7 @@ def test_a_block_that_is_not_heeded_is_found_on_every_surface(world: World, stac
     viewer = ids.encode(id_of(world.viewer.person))
     cache.run_sync(put_fields(f"relations:{viewer}", [(blocked, FAR_AHEAD, b"f")]))
     found = {one.surface for one in walk.walk(world, stack) if (one.who, one.subject) == ("viewer", "blocked")}
-    assert found >= {"get_profile", "list_user_posts", "get_post", "get_feed"}
+    assert found >= {"get_profile", "list_user_posts", "get_post", "get_comment", "list_post_comments"}
 
 
 @pytest.mark.usefixtures("_as_it_was")
