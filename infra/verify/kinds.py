@@ -30,6 +30,8 @@ SHOWN_CHARACTERS: Final = 120
 REBUILT: Final = "written anew"
 DROPPED: Final = "dropped; the next read fills it"
 _COMPLETE: Final = "~"
+# What marks a timeline that is all of its list.
+_WHOLE: Final = "!"
 
 
 class Wrong(NamedTuple):
@@ -117,11 +119,12 @@ def _timeline(
             has = [member.decode() for member in members]
             # One that is not complete is being built, or will be: nobody reads it.
             if _COMPLETE in has:
-                yield from _judge_list(key, has[1:], newest(owner(key)))
+                whole = _WHOLE in has
+                yield from _judge_list(key, has[1:-1] if whole else has[1:], newest(owner(key)), whole=whole)
 
-    def _judge_list(key: str, has: list[str], says: list[str]) -> Iterator[Wrong]:
+    def _judge_list(key: str, has: list[str], says: list[str], *, whole: bool) -> Iterator[Wrong]:
         # One that was as long as it gets, and lost entries since, has a beginning of what Postgres has.
-        full = max(len(has), len(says)) >= timeline.keep and len(has) >= timeline.keep // 2
+        full = not whole and len(has) >= timeline.keep // 2
         if seen is not None:
             has, says = seen(owner(key), has), seen(owner(key), says)
         end = min(len(has), len(says)) if full else None
@@ -275,8 +278,8 @@ KINDS: Final[dict[str, Kind]] = {
 }
 # What is in Redis alone, for a while; Postgres has nothing to compare it with.
 PASSING: Final = {
-    "posts:building", "posts:dropped", "feed:building", "feed:dropped", "notifications:generation", "limit", "ticket",
-    "inbox", "live", "sent", "presence",
+    "posts:building", "posts:dropped", "feed:building", "feed:dropped", "feed:undone", "notifications:generation",
+    "limit", "ticket", "inbox", "live", "sent", "presence",
 }  # fmt: skip
 GRAPH_USERS: Final = "graph user"
 GRAPH_FOLLOWS: Final = "graph follow"
