@@ -121,6 +121,7 @@ class Hub:
                     connection.close(4401, "session ended")
 
     async def _keep_presence(self) -> None:
+        await inbox.note_boot()  # of one that was emptied, too: until then nothing can be resumed
         users = list(self.users)
         for start in range(0, len(users), TOGETHER):
             some = [user for user in users[start : start + TOGETHER] if user in self.users]

@@ -1,4 +1,4 @@
-"""Relations that the API can't make yet, put into Postgres with the events that their endpoints will emit."""
+"""How somebody comes to be hidden. Suspensions and deletions go to Postgres, with the events that tell of them."""
 
 from collections.abc import Callable
 from typing import Final
@@ -7,7 +7,6 @@ import msgspec
 
 from shared.accounts.model import SessionEnded
 from shared.kernel import cache, db, events, ids, sessions
-from shared.notifications import actions as notifications
 from shared.profiles import reads as profiles
 from shared.profiles.model import UserChanged
 from tests.client import Person
@@ -17,11 +16,6 @@ class _IdRow(msgspec.Struct, frozen=True):
     id: int
 
 
-_STAND = db.Statement(
-    """INSERT INTO relationships AS r (user_id, other_id, blocked_at, muted_at) VALUES (:one, :two, :blocked, :muted)
-       ON CONFLICT (user_id, other_id)
-       DO UPDATE SET blocked_at = excluded.blocked_at, muted_at = excluded.muted_at, version = r.version + 1"""
-)
 _LEAVE = db.Statement("UPDATE users SET state = :state, version = version + 1 WHERE id = :id")
 _END_SESSIONS = db.Statement(
     "UPDATE sessions SET ended_at = 1 WHERE user_id = :user_id AND ended_at IS NULL RETURNING id", _IdRow
@@ -30,12 +24,12 @@ _END_SESSIONS = db.Statement(
 
 def block(person: Person, other: Person) -> None:
     """`person` blocks `other`."""
-    _stand(person, other, blocked=1)
+    person.put(f"/v1/users/{other.username}/block")
 
 
 def mute(person: Person, other: Person) -> None:
     """`person` mutes `other`."""
-    _stand(person, other, muted=1)
+    person.put(f"/v1/users/{other.username}/mute")
 
 
 def leave(user_id: int, state: str) -> None:
@@ -52,15 +46,6 @@ def id_of(person: Person) -> int:
     """A person's id, also once they are gone."""
     (found,) = cache.run_sync(("GET", f"username:{person.username}"))
     return ids.decode(found.decode()) if found else profiles.named([person.username])[person.username]
-
-
-def _stand(person: Person, other: Person, *, blocked: int | None = None, muted: int | None = None) -> None:
-    one, two = id_of(person), id_of(other)
-    with db.connection() as conn:
-        _STAND.run(conn, one=one, two=two, blocked=blocked, muted=muted)
-    profiles.refresh_relationship(one, two)
-    for user_id in (one, two):
-        notifications.refresh(user_id)
 
 
 # How `other` comes to stand to `viewer` as the relation says.

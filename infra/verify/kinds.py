@@ -6,53 +6,35 @@ graph, which nothing fills, it is one.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final, NamedTuple
+from functools import partial
+from typing import Final
 
 import msgspec
 
+from infra.verify.engaged import ENGAGED, FOLLOWED_BY, recent
+from infra.verify.judging import COMPLETE, DROPPED, REBUILT, Kind, Wrong, drop, judge_map, owner, short, shown
+from shared.comments import lists as commented
+from shared.comments import projection as comments
+from shared.comments import reads as commenting
+from shared.engagement import projection as engagements
+from shared.engagement import reads as engaging
 from shared.feed import reads as feed
 from shared.feed.model import FEEDS, decoded
 from shared.graph import projection as graph
 from shared.kernel import cache, ids, sessions
-from shared.kernel.projection import VERSION_DIGITS, values_in
-from shared.kernel.timeline import Timeline
+from shared.kernel.projection import values_in
+from shared.kernel.timeline import WHOLE, Timeline
 from shared.notifications import actions as notifying
 from shared.notifications import projection as notifications
 from shared.notifications import reads as notified
+from shared.posts import lists as posts_listed
 from shared.posts import projection as posts
 from shared.posts import reads as listed
+from shared.profiles import lists as user_lists
 from shared.profiles import projection as profiles
 from shared.profiles import reads as users
 from shared.visibility import reads as visibility
 from shared.visibility.model import shows_in_feed
-
-SHOWN_CHARACTERS: Final = 120
-REBUILT: Final = "written anew"
-DROPPED: Final = "dropped; the next read fills it"
-_COMPLETE: Final = "~"
-# What marks a timeline that is all of its list.
-_WHOLE: Final = "!"
-
-
-class Wrong(NamedTuple):
-    """A key, what is there, and what Postgres says."""
-
-    key: str
-    has: str
-    says: str
-
-
-class Kind(NamedTuple):
-    """How some keys of a kind are judged, and how those that are wrong are brought up to date."""
-
-    judge: Callable[[Sequence[str]], Iterable[Wrong]]
-    mend: Callable[[Sequence[str]], None]
-    mended: str
-
-
-def owner(key: str) -> int:
-    """Whose it is: the id that a key ends with. Raises ValueError."""
-    return ids.decode(key.rpartition(":")[2])
 
 
 def _values(project: Callable[[list[int]], Iterable[cache.Command]]) -> Kind:
@@ -76,18 +58,7 @@ def _unlike(keys: Sequence[str], there: Sequence[bytes | None], wanted: dict[str
     for key, value in zip(keys, there, strict=True):
         if value is not None and value != wanted.get(key):
             says = wanted.get(key)
-            yield Wrong(key, _shown(value), "nothing" if says is None else _shown(says))
-
-
-def _shown(value: bytes) -> str:
-    version, body = value[:VERSION_DIGITS], value[VERSION_DIGITS:]
-    if not version.isdigit() or len(version) < VERSION_DIGITS:
-        return _short(value.decode(errors="replace"))
-    return f"version {int(version)}: {_short(body.decode(errors='replace')) or 'gone'}"
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
+            yield Wrong(key, shown(value), "nothing" if says is None else shown(says))
 
 
 def _judge_usernames(keys: Sequence[str]) -> Iterator[Wrong]:
@@ -104,10 +75,6 @@ def _id_in(value: bytes) -> int | None:
         return None
 
 
-def _drop(keys: Sequence[str]) -> None:
-    cache.run_sync(("DEL", *keys))
-
-
 def _timeline(
     timeline: Timeline, newest: Callable[[int], list[str]], seen: Callable[[int, list[str]], list[str]] | None = None
 ) -> Kind:
@@ -118,16 +85,17 @@ def _timeline(
         for key, members in zip(keys, held, strict=True):
             has = [member.decode() for member in members]
             # One that is not complete is being built, or will be: nobody reads it.
-            if _COMPLETE in has:
-                whole = _WHOLE in has
-                yield from _judge_list(key, has[1:-1] if whole else has[1:], newest(owner(key)), whole=whole)
+            if COMPLETE in has:
+                yield from _judge_list(key, has[1:], newest(owner(key)))
 
-    def _judge_list(key: str, has: list[str], says: list[str], *, whole: bool) -> Iterator[Wrong]:
-        # One that was as long as it gets, and lost entries since, has a beginning of what Postgres has.
-        full = not whole and len(has) >= timeline.keep // 2
+    def _judge_list(key: str, has: list[str], says: list[str]) -> Iterator[Wrong]:
+        # One that doesn't say that it is whole has a beginning of what Postgres has: it was as long as it gets, and may
+        # have lost entries since. One that is has all, and may have grown by one or two.
+        whole = has[-1:] == [WHOLE]
+        has = has[: len(has) - whole]
         if seen is not None:
             has, says = seen(owner(key), has), seen(owner(key), says)
-        end = min(len(has), len(says)) if full else None
+        end = None if whole and len(says) < timeline.keep else min(len(has), len(says))
         if has[:end] != says[:end]:
             first = next((at for at, pair in enumerate(zip(has, says, strict=False)) if pair[0] != pair[1]), None)
             at = min(len(has), len(says)) if first is None else first
@@ -156,19 +124,7 @@ def _judge_relations(keys: Sequence[str]) -> Iterator[Wrong]:
     for key, reply in zip(keys, held, strict=True):
         if reply:
             has = {name.decode(): value for name, value in zip(reply[::2], reply[1::2], strict=True)}
-            yield from _judge_map(key, has, visibility.fields_of(owner(key)))
-
-
-def _judge_map(key: str, has: dict[str, bytes], says: dict[str, tuple[int, bytes]]) -> Iterator[Wrong]:
-    complete = has.pop(_COMPLETE, None) is not None
-    names = {*has, *says} if complete else {*has}
-    for name in sorted(names):
-        there, (version, flags) = has.get(name, b"0" * VERSION_DIGITS), says.get(name, (0, b""))
-        # A version that is ahead would refuse what comes; of one who is nothing to them Postgres tells no version.
-        ahead = name in says and int(there[:VERSION_DIGITS]) > version
-        if ahead or there[VERSION_DIGITS:] != flags:
-            yield Wrong(key, f"{name} {_shown(there)}", f"{name} {_shown(b'%016d%b' % (version, flags))}")
-            return
+            yield from judge_map(key, has, visibility.fields_of(owner(key)))
 
 
 def _judge_notifications(keys: Sequence[str]) -> Iterator[Wrong]:
@@ -203,7 +159,7 @@ def _group(entry: notifications.Entry) -> int:
 
 
 def _heads(entries: list[notifications.Entry]) -> str:
-    return _short(f"{len(entries)}: {b', '.join(entry.head + b'}' for entry in entries).decode()}")
+    return short(f"{len(entries)}: {b', '.join(entry.head + b'}' for entry in entries).decode()}")
 
 
 def _mend_notifications(keys: Sequence[str]) -> None:
@@ -216,7 +172,7 @@ def _judge_sessions(keys: Sequence[str]) -> Iterator[Wrong]:
     for key, value in zip(keys, there, strict=True):
         live = sessions.is_live_in_postgres(owner(key))
         if value is not None and value != (b"1" if live else b"0"):
-            yield Wrong(key, _short(value.decode(errors="replace")), "1" if live else "0")
+            yield Wrong(key, short(value.decode(errors="replace")), "1" if live else "0")
 
 
 def _mend_sessions(keys: Sequence[str]) -> None:
@@ -268,18 +224,32 @@ def follow_key(pair: tuple[int, int]) -> str:
 KINDS: Final[dict[str, Kind]] = {
     "card": _values(lambda found: profiles.rows(profiles.load(found))),
     "profile": _values(lambda found: profiles.rows(profiles.load(found))),
-    "username": Kind(_judge_usernames, _drop, DROPPED),
+    "username": Kind(_judge_usernames, drop, DROPPED),
     "post": _values(lambda found: posts.rows(posts.load(found))),
     "posts": _timeline(posts.OF_AUTHOR, listed.newest),
     "feed": _timeline(FEEDS, feed.newest, _shown_in_feed),
-    "relations": Kind(_judge_relations, _drop, DROPPED),
+    "relations": Kind(_judge_relations, drop, DROPPED),
     "notifications": Kind(_judge_notifications, _mend_notifications, DROPPED),
+    "comment": _values(lambda found: comments.rows(comments.load(found))),
+    "comments": _timeline(comments.LISTS, commenting.newest),
+    "engaged": ENGAGED,
+    "followed_by": FOLLOWED_BY,
+    **{
+        which.timeline.name: _timeline(which.timeline, partial(user_lists.newest, which))
+        for which in (user_lists.FOLLOWERS, user_lists.FOLLOWING, user_lists.BLOCKED, user_lists.MUTED)
+    },
+    **{
+        kept.name: recent(kept, partial(posts_listed.newest, kept))
+        for kept in (posts.SAVED, posts.REACTED, posts.MENTIONING)
+    },
+    **{kept.name: recent(kept, partial(engaging.newest, part)) for part, kept in engagements.OF_SUBJECT.items()},
+    comments.COMMENTED.name: recent(comments.COMMENTED, commented.newest),
     "session": Kind(_judge_sessions, _mend_sessions, REBUILT),
 }
 # What is in Redis alone, for a while; Postgres has nothing to compare it with.
 PASSING: Final = {
-    "posts:building", "posts:dropped", "feed:building", "feed:dropped", "feed:undone", "notifications:generation",
-    "limit", "ticket", "inbox", "live", "sent", "presence",
+    *(f"{name}:{mark}" for name in KINDS for mark in ("building", "dropped", "generation", "undone")),
+    "limit", "ticket", "inbox", "live", "sent", "presence", "placed",
 }  # fmt: skip
 GRAPH_USERS: Final = "graph user"
 GRAPH_FOLLOWS: Final = "graph follow"

@@ -8,7 +8,7 @@ from shared.comments import projection, reads, store
 from shared.comments.projection import COMMENTED, NOBODY
 from shared.engagement import reads as engagement
 from shared.engagement.model import ReactionQuery
-from shared.kernel import cache, db, guard
+from shared.kernel import cache, db, guard, ids
 from shared.kernel.endpoint import Caller, CommentId, Encoded
 from shared.kernel.pages import PageQuery, refilled
 from shared.kernel.problems import NotFound
@@ -37,6 +37,12 @@ async def commented(caller: Caller, query: PageQuery) -> Encoded:
         return [(row.position, shown[row.post_id]) for row in found if row.post_id in shown]
 
     return await refilled("d", query, entries, visible)
+
+
+def newest(user_id: int) -> list[store.CommentedRow]:
+    """The posts that a user commented on as they are kept in Redis, of Postgres."""
+    with db.connection() as conn:
+        return store.COMMENTED.all(conn, user_id=user_id, before=ids.MAX, limit=COMMENTED.keep)
 
 
 async def reactions(caller: Caller, comment_id: CommentId, query: ReactionQuery) -> Encoded:

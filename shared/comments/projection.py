@@ -20,9 +20,6 @@ from shared.media import reads as media
 
 LISTS: Final = Timeline("comments", keep=1000)
 COMMENTED: Final = Recent("commented", store.CommentedRow, keep=100)
-# Sorts before every id, and marks a list that is whole: behind it there is nothing in Postgres either. It is the first
-# to go when a list outgrows what is kept.
-END: Final = "!"
 # Stands where the author of a tombstone would.
 NOBODY: Final = 0
 _HEAD: Final = 3 * ids.LENGTH

@@ -11,7 +11,7 @@ import msgspec
 
 from shared.comments import projection, store
 from shared.comments.model import CommentViewer
-from shared.comments.projection import END, LISTS, NOBODY, author_of
+from shared.comments.projection import LISTS, NOBODY, author_of
 from shared.engagement import reads as engagement
 from shared.engagement.model import NOTHING, Engagement
 from shared.kernel import cache, db, guard, ids, running, single_flight
@@ -157,9 +157,7 @@ async def _entries(
             await single_flight.shared(LISTS.key(subject), lambda: build(subject))
             # Of Redis, which has what was added while it was built.
             found = LISTS.take(await cache.run(*asked), count)
-        if found.complete and END in found.entries[-1:]:
-            return [projection.entry_of(member) for member in found.entries[:-1]], reply
-        if found.complete and not found.exhausted:
+        if found.complete and (found.ended or not found.exhausted):
             return [projection.entry_of(member) for member in found.entries], reply
     except cache.CacheUnavailable:
         pass  # Postgres has the list too
@@ -169,11 +167,13 @@ async def _entries(
 async def build(subject: int) -> None:
     """Fill the list of a post or comment in Redis from Postgres."""
     (mark,) = await cache.run(LISTS.begin_building(subject))
-    newest = await running.in_thread(_entries_in_postgres, subject, ids.MAX, LISTS.keep)
-    end = [] if len(newest) == LISTS.keep else [END]
-    await cache.run(
-        LISTS.fill(subject, mark, [*end, *(projection.member_of(entry.position, entry.author_id) for entry in newest)])
-    )
+    await cache.run(LISTS.fill(subject, mark, await running.in_thread(newest, subject)))
+
+
+def newest(subject: int) -> list[str]:
+    """The list of a post or comment as it is kept in Redis, of Postgres."""
+    entries = _entries_in_postgres(subject, ids.MAX, LISTS.keep)
+    return [projection.member_of(entry.position, entry.author_id) for entry in entries]
 
 
 def _entries_in_postgres(subject: int, before: int, count: int) -> list[store.EntryRow]:

@@ -66,13 +66,13 @@ def changed(part: Part, user_id: int, subject_id: int, done: Engagement, version
 def fill(viewer_id: int, newest: Sequence[EngagementRow]) -> cache.Command:
     """The command that fills a map with the newest engagements: all there are, if they are fewer than asked for."""
     floor = newest[-1].subject_id if len(newest) == FILLED_WITH else 0
-    return put_fields(key(viewer_id), [*_fields(newest), (_FLOOR, 0, ids.encode(floor).encode())])
+    return put_fields(key(viewer_id), [*fields(newest), (_FLOOR, 0, ids.encode(floor).encode())])
 
 
 def add(viewer_id: int, subjects: Sequence[int], rows: Sequence[EngagementRow]) -> cache.Command:
     """The command that adds what Postgres said of `subjects`, nothing included."""
     nothing = [(ids.encode(subject), 0, b"") for subject in {*subjects} - {row.subject_id for row in rows}]
-    return put_fields(key(viewer_id), [*_fields(rows), *nothing])
+    return put_fields(key(viewer_id), [*fields(rows), *nothing])
 
 
 def engagement_of(row: EngagementRow) -> Engagement:
@@ -80,7 +80,8 @@ def engagement_of(row: EngagementRow) -> Engagement:
     return Engagement(row.emoji, row.saved, row.reposted)
 
 
-def _fields(rows: Sequence[EngagementRow]) -> list[tuple[str, int, bytes]]:
+def fields(rows: Sequence[EngagementRow]) -> list[tuple[str, int, bytes]]:
+    """The fields of a map: name, version, body."""
     return [(ids.encode(row.subject_id), row.version, _encoded(engagement_of(row))) for row in rows]
 
 

@@ -110,6 +110,21 @@ def is_reposted(subject_id: int, user_id: int, repost_id: int) -> bool:
     return row is not None and row.repost == repost_id
 
 
+def newest(part: Part, subject_id: int) -> list[store.ActRow]:
+    """Who engaged with a subject as it is kept in Redis, of Postgres."""
+    statement = store.REACTIONS if part == "reaction" else store.REPOSTS
+    with db.connection() as conn:
+        return statement.all(conn, subject_id=subject_id, before=ids.MAX, limit=projection.OF_SUBJECT[part].keep)
+
+
+def fields_of(viewer_id: int, subjects: Sequence[int]) -> dict[str, tuple[int, bytes]]:
+    """The fields of a viewer's map, with their versions, of Postgres: those of `subjects`, and of the newest."""
+    newest = _newest_of(viewer_id)
+    return {
+        name: (version, body) for name, version, body in projection.fields([*_rows_of(viewer_id, subjects), *newest])
+    }
+
+
 class Subject(msgspec.Struct, frozen=True):
     """What users engaged with, for the lists of who did.
 

@@ -72,9 +72,13 @@ class Recent(Generic[E]):
             ("DEL", self._key(owner)),
         ]
 
+    def decoded(self, value: bytes) -> list[E]:
+        """What Redis holds as `value`."""
+        return self._decoder.decode(value)
+
     async def _newest(self, owner: int, reply: Any, load: Load[E]) -> list[E]:
         if reply[0] is not None:
-            return self._decoder.decode(reply[0])
+            return self.decoded(reply[0])
         # A change that Redis was told of has given it another generation: who asks for this one misses nothing.
         generation = reply[1] or b""
         return await single_flight.shared((self._key(owner), generation), lambda: self._fill(owner, generation, load))

@@ -21,7 +21,7 @@ from shared.kernel.projection import VERSION_DIGITS
 TTL_SECONDS: Final = 7 * 24 * 3600
 _BUILDING_SECONDS: Final = 60
 _COMPLETE: Final = "~"
-_WHOLE: Final = "!"
+WHOLE: Final = "!"
 # How long a drop, or what was taken back, is remembered: longer than its event is tried again for.
 _DROP_SECONDS: Final = 24 * 3600
 # How long it is remembered which version was placed: longer than anything that read an older one is under way.
@@ -156,7 +156,7 @@ class Timeline:
     def take(self, replies: list[Any], count: int) -> Slice:
         """The entries in the replies to `ask`."""
         entries = [member.decode() for member in replies[1]]
-        ended = bool(entries) and entries[-1] == _WHOLE
+        ended = bool(entries) and entries[-1] == WHOLE
         if ended:
             entries.pop()
         return Slice(entries, replies[0] is not None, len(entries) < count, ended)
@@ -200,7 +200,7 @@ class Timeline:
 
         `members` are the newest `keep`, or all there are.
         """
-        marks = [_COMPLETE, _WHOLE] if len(members) < self.keep else [_COMPLETE]
+        marks = [_COMPLETE, WHOLE] if len(members) < self.keep else [_COMPLETE]
         pairs = [piece for member in [*members, *marks] for piece in (0, member)]
         return _FILL.command(self.keys([owner]), [mark, self.keep, TTL_SECONDS, *pairs])
 

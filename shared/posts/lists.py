@@ -70,6 +70,14 @@ async def _page(
     return await refilled(kind, query, entries, visible)
 
 
+def newest(kept: Recent[store.ListedRow], user_id: int) -> list[store.ListedRow]:
+    """A user's list as it is kept in Redis, of Postgres."""
+    statements = {projection.SAVED.name: store.SAVED, projection.REACTED.name: store.REACTED}
+    with db.connection() as conn:
+        statement = statements.get(kept.name, store.MENTIONING)
+        return statement.all(conn, user_id=user_id, before=ids.MAX, limit=kept.keep)
+
+
 def _subject(caller: Caller, post_id: int) -> engagement.Subject:
     return engagement.Subject(post_id, ("GET", projection.key(post_id)), partial(_see, caller, post_id))
 

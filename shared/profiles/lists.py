@@ -122,9 +122,13 @@ async def _entries(which: UserList, owner: int, before: int | None, count: int) 
 
 async def _build(which: UserList, owner: int) -> None:
     (mark,) = await cache.run(which.timeline.begin_building(owner))
-    newest = await running.in_thread(_in_postgres, which, owner, ids.MAX, which.timeline.keep)
-    entries = [projection.entry_of(position, user_id) for position, user_id in newest]
-    await cache.run(which.timeline.fill(owner, mark, entries))
+    await cache.run(which.timeline.fill(owner, mark, await running.in_thread(newest, which, owner)))
+
+
+def newest(which: UserList, owner: int) -> list[str]:
+    """A list as it is kept in Redis, of Postgres."""
+    found = _in_postgres(which, owner, ids.MAX, which.timeline.keep)
+    return [projection.entry_of(position, user_id) for position, user_id in found]
 
 
 def _in_postgres(which: UserList, owner: int, before: int, count: int) -> list[tuple[int, int]]:

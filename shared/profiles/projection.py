@@ -95,7 +95,7 @@ def relationship(row: store.RelationshipRow) -> list[cache.Command]:
     flags = visibility.flags(following=row.follow_id is not None, blocking=row.blocking, muting=row.muting)
     pair = ids.encode(row.user_id) + ids.encode(row.other_id)
     return [
-        *visibility.changed(row.user_id, row.other_id, flags, row.version),
+        *([] if row.erased else visibility.changed(row.user_id, row.other_id, flags, row.version)),
         place(pair, row.version, _places(row)),
     ]
 

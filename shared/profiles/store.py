@@ -59,7 +59,10 @@ class FollowStateRow(msgspec.Struct, frozen=True):
 
 
 class RelationshipRow(msgspec.Struct, frozen=True):
-    """How `user_id` stands to `other_id`. The ids order lists, each null where there is nothing to list."""
+    """How `user_id` stands to `other_id`. The ids order lists, each null where there is nothing to list.
+
+    `erased`: `user_id` has deleted their account, and nothing of theirs is kept.
+    """
 
     user_id: int
     other_id: int
@@ -69,6 +72,7 @@ class RelationshipRow(msgspec.Struct, frozen=True):
     blocking: bool
     muting: bool
     version: int
+    erased: bool = False
 
 
 class FollowRow(msgspec.Struct, frozen=True):
@@ -149,7 +153,8 @@ FOLLOWERS_AFTER = db.Statement(
     FollowerRow,
 )
 RELATIONSHIP = db.Statement(
-    """SELECT user_id, other_id, follow_id, block_id, mute_id, blocked_at IS NOT NULL, muted_at IS NOT NULL, version
+    """SELECT user_id, other_id, follow_id, block_id, mute_id, blocked_at IS NOT NULL, muted_at IS NOT NULL, version,
+              EXISTS (SELECT FROM users WHERE id = :user_id AND state = 'deleted')
          FROM relationships WHERE user_id = :user_id AND other_id = :other_id""",
     RelationshipRow,
 )

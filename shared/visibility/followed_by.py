@@ -86,6 +86,12 @@ def _of_postgres(viewer_id: int, others: list[int]) -> dict[int, FollowedBy]:
     }
 
 
+def fields_of(viewer_id: int, others: list[int]) -> dict[str, tuple[int, bytes]]:
+    """The fields of a viewer's map for `others`, with their versions, of Postgres."""
+    states = _of_postgres(viewer_id, others)
+    return {ids.encode(other): (state.version, b"f" if state.following else b"") for other, state in states.items()}
+
+
 def changed(user_id: int, other_id: int, version: int, *, following: bool) -> cache.Command:
     """The command that tells `other_id` that `user_id` follows them, or does so no more, if they ever asked."""
     return _update(other_id, {user_id: FollowedBy(following, version)})

@@ -1,5 +1,6 @@
 """What could be missed without anybody noticing: inboxes trimmed, a link cut; and what a flood of pings may cost."""
 
+import asyncio
 import json
 import socket as sockets
 import threading
@@ -16,10 +17,17 @@ from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
 from infra.local.stack import Stack
+from realtime_service import inbox
 from shared.kernel import cache
 from shared.live import publish
 from shared.profiles import reads as profiles
 from tests.client import Live, Person, wait_until
+
+
+@pytest.fixture(autouse=True)
+def noted(stack: Stack) -> None:
+    """The service knows this Redis, though another test may have emptied it just now."""
+    asyncio.run(inbox.note_boot())
 
 
 def id_of(person: Person) -> int:

@@ -27,14 +27,14 @@ from schemathesis.specs.openapi.checks import (
 
 from infra import targets
 from infra.local.stack import Stack
-from shared.kernel import openapi
+from shared.kernel import ids, openapi
 from shared.kernel.endpoint import ENDPOINTS
-from tests.client import MSGPACK, Person, Visitor, sign_up
+from tests.client import MSGPACK, Person, Visitor, sign_in, sign_up
 
 EXAMPLES = 8
 SECONDS = 80.0
 # They end the session that all else here is asked with.
-LAST_OF_A_SESSION = {"logout"}
+LAST_OF_A_SESSION = {"logout", "delete_account"}
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -87,7 +87,7 @@ def caller(stack: Stack) -> Person:
 
 @pytest.fixture(scope="module")
 def named(stack: Stack, caller: Person) -> dict[str, Callable[[], str]]:
-    """What path parameters may name: a friend, and a post of the caller's own, made anew when it is gone."""
+    """What path parameters may name: a friend, a post and a comment of the caller's own, made anew when it is gone."""
     friend = sign_up(stack)
     friend.post_photo("Of a friend")
     posts: list[str] = []
@@ -97,7 +97,18 @@ def named(stack: Stack, caller: Person) -> dict[str, Callable[[], str]]:
             posts[:] = [caller.post_photo("From the document")["id"]]
         return posts[0]
 
-    return {"username": lambda: friend.username, "post_id": post}
+    def comment() -> str:
+        return caller.post(f"/v1/posts/{post()}/comments", {"text": "From the document"})["id"]
+
+    return {
+        "username": lambda: friend.username,
+        "post_id": post,
+        "comment_id": comment,
+        "session_id": lambda: sign_in(stack, caller.username).session["id"],
+        # Those there are depend on what others did: what names none is asked for.
+        "notification_id": lambda: ids.encode(ids.new_id()),
+        "report_id": lambda: ids.encode(ids.new_id()),
+    }
 
 
 _began: dict[tuple[str, str], float] = {}

@@ -40,6 +40,16 @@ class World:
         self.posts = [one.post_photo(f"Number {n} for @{two.username}", seed=n)["id"] for n in range(3)]
         one.delete(f"/v1/posts/{self.posts.pop()}")
         wait_until(lambda: len(two.get("/v1/notifications")["items"]) == 2 and len(two.get("/v1/feed")["items"]) == 2)
+        path = f"/v1/posts/{self.posts[0]}"
+        two.put(f"{path}/reaction", {"emoji": "🌻"})
+        two.put(f"{path}/save")
+        two.put(f"{path}/repost")
+        self.comment = two.post(f"{path}/comments", {"text": "Seen"})["id"]
+        three.post(f"/v1/comments/{self.comment}/replies", {"text": "Too"})
+        one.put(f"/v1/comments/{self.comment}/reaction", {"emoji": "🌻"})
+        three.put(f"/v1/users/{self.leaver.username}/block")
+        three.put(f"/v1/users/{two.username}/mute")
+        wait_until(lambda: {group["type"] for group in two.get("/v1/notifications")["items"]} > {"mention", "reply"})
         self.read_it_all()
         wait_until(lambda: graph.read("MATCH (u:User {id: $id}) RETURN u.id", id=self.ids[2]))
 
@@ -47,8 +57,15 @@ class World:
         """So that Redis holds it, also what was taken from it meanwhile."""
         for person in self.people:
             for other in self.people:
-                person.get(f"/v1/users/{other.username}")
-                person.get(f"/v1/users/{other.username}/posts")
+                for part in ("", "/posts", "/followers", "/following"):
+                    person.get(f"/v1/users/{other.username}{part}")
+            for post in self.posts:
+                for part in ("", "/comments", "/reactions", "/reposts"):
+                    person.get(f"/v1/posts/{post}{part}")
+            for part in ("", "/replies", "/reactions"):
+                person.get(f"/v1/comments/{self.comment}{part}")
+            for part in ("saved", "reacted", "mentioned", "commented", "blocked", "muted"):
+                person.get(f"/v1/me/{part}")
             person.get("/v1/feed")
             person.get("/v1/notifications")
 
@@ -144,6 +161,47 @@ def a_kind_of_key_that_nobody_knows(world: World) -> str:
     return f"novelty:{world.names[0]}"
 
 
+def a_comment_that_never_was(world: World) -> str:
+    key = f"comment:{ids.encode(ids.new_id())}"
+    cache.run_sync(put(key, 1, world.names[0].encode() * 3 + b"{}"))
+    return key
+
+
+def a_save_that_never_was(world: World) -> str:
+    key = f"engaged:{world.names[0]}"
+    cache.run_sync(put_fields(key, [(world.posts[0], 10**9, b"s-")]))
+    return key
+
+
+def a_follower_who_is_none(world: World) -> str:
+    key = f"followed_by:{world.names[1]}"
+    cache.run_sync(("HSET", key, world.names[0], f"{10**9:016d}f"))
+    return key
+
+
+def lacking_one(name: str, owner: Callable[[World], str]) -> Callable[[World], str]:
+    """A list that lacks its newest entry."""
+
+    def plant(world: World) -> str:
+        key = f"{name}:{owner(world)}"
+        (members,) = cache.run_sync(("ZRANGE", key, 0, -1))
+        (newest,) = [member for member in members if member not in (b"~", b"!")][-1:]
+        cache.run_sync(("ZREM", key, newest))
+        return key
+
+    return plant
+
+
+def emptied(name: str, owner: Callable[[World], str]) -> Callable[[World], str]:
+    """A list that is empty where it should not be."""
+
+    def plant(world: World) -> str:
+        cache.run_sync(("SET", f"{name}:{owner(world)}", b"\x90"))
+        return f"{name}:{owner(world)}"
+
+    return plant
+
+
 PLANTED: dict[str, Callable[[World], str]] = {
     "card": a_card_of_another_time,
     "profile": a_count_that_is_off,
@@ -153,6 +211,20 @@ PLANTED: dict[str, Callable[[World], str]] = {
     "feed": a_post_that_a_feed_lacks,
     "relations": a_block_that_is_forgotten,
     "notifications": news_that_are_none,
+    "comment": a_comment_that_never_was,
+    "comments": lacking_one("comments", lambda world: world.posts[0]),
+    "engaged": a_save_that_never_was,
+    "followed_by": a_follower_who_is_none,
+    "followers": lacking_one("followers", lambda world: world.names[0]),
+    "following": lacking_one("following", lambda world: world.names[1]),
+    "blocked": lacking_one("blocked", lambda world: world.names[2]),
+    "muted": lacking_one("muted", lambda world: world.names[2]),
+    "saved": emptied("saved", lambda world: world.names[1]),
+    "reacted": emptied("reacted", lambda world: world.names[1]),
+    "mentioning": emptied("mentioning", lambda world: world.names[1]),
+    "commented": emptied("commented", lambda world: world.names[1]),
+    "reactions": emptied("reactions", lambda world: world.posts[0]),
+    "reposts": emptied("reposts", lambda world: world.posts[0]),
     "session": a_session_that_goes_on,
     GRAPH_USERS: a_user_whom_the_graph_calls_otherwise,
     GRAPH_FOLLOWS: a_follow_that_the_graph_lacks,
