@@ -77,6 +77,8 @@ def changed(part: Part, user_id: int, subject_id: int, done: Engagement, version
 
 def refresh(event: Engaged) -> None:
     """Bring an engagement in Redis up to date. Raises CacheUnavailable, DatabaseUnavailable."""
+    if not all(user.active for user in profiles.states_of([event.user_id])):
+        return  # of one who has deleted their account nothing is kept
     for row in _rows_of(event.user_id, [event.subject_id]):
         done = projection.engagement_of(row)
         cache.run_sync(*changed(event.part, event.user_id, event.subject_id, done, row.version))

@@ -12,7 +12,7 @@ from shared.kernel import cache, clock, db, events, ids
 from shared.live import publish
 from shared.posts import reads as posts
 from shared.profiles import reads as profiles
-from shared.profiles.model import FollowChanged, MuteChanged
+from shared.profiles.model import BlockChanged, FollowChanged, MuteChanged
 from shared.visibility import reads as visibility
 from shared.visibility.model import may_notify, shows_in_feed
 
@@ -114,6 +114,6 @@ def follow_changed(event: FollowChanged) -> None:
     cache.run_sync(FEEDS.drop(event.follower_id, event.followee_id, event.version))
 
 
-def mute_changed(event: MuteChanged) -> None:
-    """Drop the feed of one who mutes no more: what came in meanwhile was left out of it."""
+def hearing_changed(event: BlockChanged | MuteChanged) -> None:
+    """Drop the feed of one who mutes or blocks no more: what came in meanwhile was left out of it."""
     cache.run_sync(FEEDS.drop(event.user_id, event.other_id, event.version))
