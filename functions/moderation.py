@@ -6,7 +6,7 @@ from shared.moderation import actions, reads
 from shared.moderation.model import NewReport, NewResolution, Report, ReportCase, ReportQuery
 
 
-@endpoint("POST /v1/reports", status=201, hides=True)
+@endpoint("POST /v1/reports", status=201)
 def report(caller: Caller, body: NewReport) -> Report:
     """Report a user (by username), a post or a comment to the moderators. 404 for what you can't see, 422 for your own.
 

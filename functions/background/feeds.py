@@ -4,7 +4,7 @@ from shared.feed import actions
 from shared.feed.model import FeedChunk
 from shared.kernel.events import on
 from shared.posts.model import PostCreated, PostDeleted
-from shared.profiles.model import FollowChanged, MuteChanged
+from shared.profiles.model import BlockChanged, FollowChanged, MuteChanged
 
 
 @on(PostCreated, PostDeleted)
@@ -19,10 +19,10 @@ def fan_out_chunk(event: FeedChunk) -> None:
     actions.fan_out(event)
 
 
-@on(FollowChanged, MuteChanged)
-def drop_feed(event: FollowChanged | MuteChanged) -> None:
+@on(FollowChanged, BlockChanged, MuteChanged)
+def drop_feed(event: FollowChanged | BlockChanged | MuteChanged) -> None:
     """Have a user's feed built anew: whom they follow, or hear of those, has changed."""
     if isinstance(event, FollowChanged):
         actions.follow_changed(event)
     else:
-        actions.mute_changed(event)
+        actions.hearing_changed(event)

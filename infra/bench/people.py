@@ -13,7 +13,7 @@ from tests.client import Person, sign_up, wait_until
 READERS = 64
 MENTIONED = 24
 AUTHORS = 5
-POSTS_EACH = 6
+POSTS_EACH = 14  # in all twice as many as there are connections: writes under way at one time are of different posts
 PAGE = 20
 
 
@@ -65,6 +65,33 @@ class People:
     def comments(self) -> list[bytes]:
         """GET of 20 comments."""
         return [_as(reader, "GET", f"/v1/posts/{self.posts[0]['id']}/comments?limit={PAGE}") for reader in self.readers]
+
+    def followers(self) -> list[bytes]:
+        """GET of 20 followers."""
+        paths = [f"/v1/users/{person.username}/followers?limit={PAGE}" for person in self.authors]
+        return [_as(reader, "GET", path) for path in paths for reader in self.readers]
+
+    def react(self) -> list[bytes]:
+        """PUT and later DELETE of reactions to posts: each request changes something."""
+        return self._engage("reaction", {"emoji": "👍🏽"})
+
+    def save(self) -> list[bytes]:
+        """PUT and later DELETE of saves of posts: each request changes something."""
+        return self._engage("save")
+
+    def _engage(self, relation: str, body: Any = None) -> list[bytes]:
+        # Those next to each other are of different people and about different posts: none waits for another's row.
+        count = len(self.posts)
+        pairs = [
+            (reader, self.posts[(place + turn) % count]["id"])
+            for turn in range(count)
+            for place, reader in enumerate(self.readers)
+        ]
+        return [
+            _as(reader, method, f"/v1/posts/{post_id}/{relation}", sent)
+            for method, sent in (("PUT", body), ("DELETE", None))
+            for reader, post_id in pairs
+        ]
 
     def comment(self) -> list[bytes]:
         """POST of comments, those under way at one time by different people on different posts."""

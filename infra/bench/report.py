@@ -18,7 +18,11 @@ NOTES = (
 
 
 class Measure(msgspec.Struct):
-    """One number. `budget` is what it must reach, or with `at_most` what it may not pass; None where there is none."""
+    """One number. `budget` is what it must reach, or with `at_most` what it may not pass; None where there is none.
+
+    `cpu_us` is what a request took of the server's CPU, in microseconds, and `cpu_of_trivial` as a multiple of the
+    trivial endpoint's: on a noisy machine that says more than the rates do.
+    """
 
     name: str
     value: float
@@ -26,6 +30,8 @@ class Measure(msgspec.Struct):
     budget: float | None = None
     at_most: bool = False
     detail: str = ""
+    cpu_us: float | None = None
+    cpu_of_trivial: float | None = None
 
     @property
     def missed(self) -> bool:

@@ -9,9 +9,11 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from statistics import median
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import httpx
+import psutil
 
 from infra.bench import load
 from infra.bench.people import People
@@ -34,9 +36,30 @@ READS_AND_WRITES: tuple[tuple[str, float | None, Callable[[People], list[bytes]]
     ("feed of 20", 0.35, People.feed),
     ("20 notifications", 0.35, People.notifications),
     ("20 comments", 0.35, People.comments),
+    ("20 followers", 0.35, People.followers),
     ("follow", 0.20, People.follow),
+    ("react", 0.20, People.react),
+    ("save", 0.20, People.save),
     ("comment", 0.20, People.comment),
 )
+
+
+class Server(NamedTuple):
+    """What is loaded: where it listens, and whose CPU it takes."""
+
+    port: int
+    processes: list[psutil.Process]
+
+    def cpu(self) -> float:
+        """Seconds of CPU so far."""
+        return sum(sum(process.cpu_times()[:2]) for process in self.processes)
+
+
+class Sent(NamedTuple):
+    """What came of a load, and the microseconds of the server's CPU that a request took."""
+
+    tally: load.Tally
+    cpu: float
 
 
 class Failed(Exception):
@@ -44,8 +67,8 @@ class Failed(Exception):
 
 
 @contextmanager
-def trivial_endpoint() -> Iterator[int]:
-    """The port of the yardstick."""
+def trivial_endpoint() -> Iterator[Server]:
+    """The yardstick."""
     port = free_port()
     # The framework as its own requirements install it, as when DESIGN measured: a faster loop and parser are ours.
     command = [sys.executable, "-m", "uvicorn", "functions_framework.aio:app", "--loop", "asyncio", "--http", "h11"]
@@ -54,7 +77,7 @@ def trivial_endpoint() -> Iterator[int]:
     process = subprocess.Popen(command, cwd=ROOT, env=os.environ | target)
     try:
         wait_until(lambda: _answers(port), 30)
-        yield port
+        yield Server(port, [psutil.Process(process.pid)])
     finally:
         process.terminate()
         process.wait(15)
@@ -69,20 +92,22 @@ def _answers(port: int) -> bool:
 
 def measure(stack: Stack, people: People, say: Callable[[str], None]) -> list[Measure]:
     """All ratios, then the rate of events. Raises Failed."""
-    api = urlsplit(stack.api).port or 0
+    api = Server(urlsplit(stack.api).port or 0, processes(stack, "api"))
     found: list[Measure] = []
     posts = [people.create_post(POSTS_A_ROUND) for _ in range(ROUNDS)]
-    with trivial_endpoint() as port, standing_still(stack, *STANDING_STILL):
+    with trivial_endpoint() as yardstick, standing_still(stack, *STANDING_STILL):
         yardsticks: list[float] = []
         for name, budget, make in READS_AND_WRITES:
             say(name)
             requests = deque(make(people))
             _send(api, requests, 0.5)
-            rounds = [(_send(port, _TRIVIAL, TRIVIAL_SECONDS), _send(api, requests, SECONDS)) for _ in range(ROUNDS)]
-            found.append(_ratio(name, rounds, budget, _trips(api, requests[0])))
-            yardsticks += [trivial.per_second for trivial, _ in rounds]
+            rounds = [
+                (_send(yardstick, _TRIVIAL, TRIVIAL_SECONDS), _send(api, requests, SECONDS)) for _ in range(ROUNDS)
+            ]
+            found.append(_ratio(name, rounds, budget, _trips(api.port, requests[0])))
+            yardsticks += [trivial.tally.per_second for trivial, _ in rounds]
         say("create_post")
-        rounds = [(_send(port, _TRIVIAL, TRIVIAL_SECONDS), _send(api, deque(batch), once=True)) for batch in posts]
+        rounds = [(_send(yardstick, _TRIVIAL, TRIVIAL_SECONDS), _send(api, deque(batch), once=True)) for batch in posts]
         found.append(_ratio("create_post", rounds, None, ""))
     found.insert(0, Measure("trivial", median(yardsticks), "requests/s"))
     say("events")
@@ -92,28 +117,34 @@ def measure(stack: Stack, people: People, say: Callable[[str], None]) -> list[Me
 _TRIVIAL = deque([load.request("GET", "/")])
 
 
-def _send(port: int, requests: deque[bytes], seconds: float = 0.0, *, once: bool = False) -> load.Tally:
+def _send(server: Server, requests: deque[bytes], seconds: float = 0.0, *, once: bool = False) -> Sent:
     """Load, and leave the requests so that the next load goes on behind this one: a follow is not one already made."""
-    tally = load.apply(port, requests, seconds=seconds, once=once)
+    cpu = -server.cpu()
+    tally = load.apply(server.port, requests, seconds=seconds, once=once)
+    cpu += server.cpu()
     requests.rotate(-tally.requests)
     if bad := {status: count for status, count in tally.statuses.items() if not 200 <= status < 300}:
         raise Failed(f"{requests[0].splitlines()[0].decode()}: answered {bad} of {tally.requests}")
-    return tally
+    return Sent(tally, cpu / tally.requests * 1_000_000)
 
 
-def _ratio(name: str, rounds: list[tuple[load.Tally, load.Tally]], budget: float | None, trips: str) -> Measure:
-    ratio = median(own.per_second / trivial.per_second for trivial, own in rounds)
-    rate, p50, p99 = (median(getattr(own, what) for _, own in rounds) for what in ("per_second", "p50", "p99"))
-    detail = f"{rate:,.0f} requests/s, p50 {p50:.1f} ms, p99 {p99:.1f} ms{trips}"
-    return Measure(name, ratio, "of trivial", budget, detail=detail)
+def _ratio(name: str, rounds: list[tuple[Sent, Sent]], budget: float | None, trips: str) -> Measure:
+    ratio = median(own.tally.per_second / trivial.tally.per_second for trivial, own in rounds)
+    rate, p50, p99 = (median(getattr(own.tally, what) for _, own in rounds) for what in ("per_second", "p50", "p99"))
+    cpu, dearer = median(own.cpu for _, own in rounds), median(own.cpu / trivial.cpu for trivial, own in rounds)
+    detail = (
+        f"{rate:,.0f} requests/s, p50 {p50:.1f} ms, p99 {p99:.1f} ms, CPU {cpu:.0f} µs = {dearer:.1f} × trivial{trips}"
+    )
+    return Measure(name, ratio, "of trivial", budget, detail=detail, cpu_us=cpu, cpu_of_trivial=dearer)
 
 
 def _trips(port: int, request: bytes) -> str:
     """The round trips of a request that was made before, by its Server-Timing."""
-    head, *fields = request.partition(b"\r\n\r\n")[0].decode().split("\r\n")
+    lines, _, body = request.partition(b"\r\n\r\n")
+    head, *fields = lines.decode().split("\r\n")
     method, path, _ = head.split()
     headers = dict(field.split(": ", 1) for field in fields)
-    answer = httpx.request(method, f"http://127.0.0.1:{port}{path}", headers=headers, trust_env=False)
+    answer = httpx.request(method, f"http://127.0.0.1:{port}{path}", headers=headers, content=body, trust_env=False)
     by_store = dict(re.findall(r'(\w+);[^,]*?desc="(\d+) trips', answer.headers.get("server-timing", "")))
     return f", trips {by_store.get('redis', 0)} + {by_store.get('postgres', 0)}"
 

@@ -7,31 +7,33 @@ graph, which nothing fills, it is one.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
-from infra.verify import lists, maps
-from infra.verify.kind import DROPPED, REBUILT, Kind, Wrong, drop, owner, short, shown
+from infra.verify.engaged import ENGAGED, FOLLOWED_BY, PLACED, pair_of, recent
+from infra.verify.judging import COMPLETE, DROPPED, REBUILT, Kind, Wrong, drop, judge_map, owner, short, shown
 from shared.comments import lists as commented
 from shared.comments import projection as comments
-from shared.comments import reads as threads
-from shared.engagement import projection as engagement
-from shared.engagement import reads as engaged
+from shared.comments import reads as commenting
+from shared.engagement import projection as engagements
+from shared.engagement import reads as engaging
 from shared.feed import reads as feed
-from shared.feed.model import FEEDS
+from shared.feed.model import FEEDS, decoded
 from shared.graph import projection as graph
 from shared.kernel import cache, ids, sessions
 from shared.kernel.projection import values_in
+from shared.kernel.timeline import WHOLE, Timeline
 from shared.notifications import actions as notifying
 from shared.notifications import projection as notifications
 from shared.notifications import reads as notified
-from shared.posts import lists as listed
+from shared.posts import lists as posts_listed
 from shared.posts import projection as posts
-from shared.posts import reads as post_reads
-from shared.profiles import lists as people
+from shared.posts import reads as listed
+from shared.profiles import lists as user_lists
 from shared.profiles import projection as profiles
 from shared.profiles import reads as users
+from shared.visibility import reads as visibility
 
 
 def _values(project: Callable[[list[int]], Iterable[cache.Command]]) -> Kind:
@@ -70,6 +72,59 @@ def _id_in(value: bytes) -> int | None:
         return ids.decode(value.decode())
     except ValueError:
         return None
+
+
+def _timeline(
+    timeline: Timeline, newest: Callable[[int], list[str]], seen: Callable[[int, list[str]], list[str]] | None = None
+) -> Kind:
+    """Timelines that `newest` fills; `seen` leaves those entries that a reader is shown."""
+
+    def judge(keys: Sequence[str]) -> Iterator[Wrong]:
+        held = cache.run_sync(*[("ZRANGE", key, "+", "-", "BYLEX", "REV") for key in keys])
+        for key, members in zip(keys, held, strict=True):
+            has = [member.decode() for member in members]
+            # One that is not complete is being built, or will be: nobody reads it.
+            if COMPLETE in has:
+                yield from _judge_list(key, has[1:], newest(owner(key)))
+
+    def _judge_list(key: str, has: list[str], says: list[str]) -> Iterator[Wrong]:
+        # One that doesn't say that it is whole has a beginning of what Postgres has: it was as long as it gets, and may
+        # have lost entries since. One that is has all, and may have grown by one or two.
+        whole = has[-1:] == [WHOLE]
+        has = has[: len(has) - whole]
+        if seen is not None:
+            has, says = seen(owner(key), has), seen(owner(key), says)
+        end = None if whole and len(says) < timeline.keep else min(len(has), len(says))
+        if has[:end] != says[:end]:
+            first = next((at for at, pair in enumerate(zip(has, says, strict=False)) if pair[0] != pair[1]), None)
+            at = min(len(has), len(says)) if first is None else first
+            yield Wrong(key, _position(has, at), _position(says, at))
+
+    def mend(keys: Sequence[str]) -> None:
+        cache.run_sync(*[timeline.forget(owner(key)) for key in keys])
+
+    return Kind(judge, mend, DROPPED)
+
+
+def _position(entries: list[str], at: int) -> str:
+    entry = entries[at] if at < len(entries) else "no more"
+    return f"{len(entries)} entries; number {at + 1}: {entry}"
+
+
+def _shown_in_feed(user_id: int, entries: list[str]) -> list[str]:
+    # Whom the gate hides, who tells or whose post it is, may be in it or not.
+    found = {text: decoded(text) for text in entries}
+    people = {person for entry in found.values() for person in (entry.teller, entry.author_id)}
+    relations = visibility.between(user_id, list(people))
+    return [text for text, entry in found.items() if feed.belongs(user_id, entry, relations)]
+
+
+def _judge_relations(keys: Sequence[str]) -> Iterator[Wrong]:
+    held = cache.run_sync(*[("HGETALL", key) for key in keys])
+    for key, reply in zip(keys, held, strict=True):
+        if reply:
+            has = {name.decode(): value for name, value in zip(reply[::2], reply[1::2], strict=True)}
+            yield from judge_map(key, has, visibility.fields_of(owner(key)))
 
 
 def _judge_notifications(keys: Sequence[str]) -> Iterator[Wrong]:
@@ -165,36 +220,42 @@ def follow_key(pair: tuple[int, int]) -> str:
     return f"{ids.encode(pair[0])}>{ids.encode(pair[1])}"
 
 
-_USER_LISTS: Final = (people.FOLLOWERS, people.FOLLOWING, people.BLOCKED, people.MUTED)
-_POST_LISTS: Final = (posts.SAVED, posts.REACTED, posts.MENTIONING)
-_ACTS: Final = engagement.OF_SUBJECT
+def of_posts_there(entries: list[Any]) -> list[Any]:
+    """The entries of a list whose posts were not deleted: those that were are hidden by their own cards."""
+    there = {row.id for row in posts.load(entry.post_id for entry in entries) if row.deleted_at is None}
+    return [entry for entry in entries if entry.post_id in there]
+
+
 # By what a key begins with, up to its last id. The longest that fits is its kind.
 KINDS: Final[dict[str, Kind]] = {
     "card": _values(lambda found: profiles.rows(profiles.load(found))),
     "profile": _values(lambda found: profiles.rows(profiles.load(found))),
     "username": Kind(_judge_usernames, drop, DROPPED),
-    "post": _values(lambda found: map(posts.card, posts.load(found))),
-    "comment": _values(lambda found: map(comments.card, comments.load(found))),
-    "posts": lists.timeline(posts.OF_AUTHOR, post_reads.newest),
-    "comments": lists.timeline(comments.LISTS, threads.newest),
-    "feed": lists.timeline(FEEDS, feed.newest, lists.shown_in_feed),
-    **{one.timeline.name: lists.timeline(one.timeline, partial(people.newest, one)) for one in _USER_LISTS},
-    "placed": lists.PLACED,
-    **{one.name: lists.recent(one, partial(listed.newest, one), lambda row: row.post_id) for one in _POST_LISTS},
-    "commented": lists.recent(comments.COMMENTED, commented.newest_commented),
-    **{recent.name: lists.recent(recent, partial(engaged.newest, part)) for part, recent in _ACTS.items()},
-    "engaged": maps.ENGAGED,
-    "relations": maps.RELATIONS,
-    "followed_by": maps.FOLLOWED_BY,
+    "post": _values(lambda found: posts.rows(posts.load(found))),
+    "posts": _timeline(posts.OF_AUTHOR, listed.newest),
+    "feed": _timeline(FEEDS, feed.newest, _shown_in_feed),
+    "relations": Kind(_judge_relations, drop, DROPPED),
     "notifications": Kind(_judge_notifications, _mend_notifications, DROPPED),
+    "comment": _values(lambda found: comments.rows(comments.load(found))),
+    "comments": _timeline(comments.LISTS, commenting.newest),
+    "engaged": ENGAGED,
+    "followed_by": FOLLOWED_BY,
+    **{
+        which.timeline.name: _timeline(which.timeline, partial(user_lists.newest, which))
+        for which in (user_lists.FOLLOWERS, user_lists.FOLLOWING, user_lists.BLOCKED, user_lists.MUTED)
+    },
+    **{
+        kept.name: recent(kept, partial(posts_listed.newest, kept), of_posts_there)
+        for kept in (posts.SAVED, posts.REACTED, posts.MENTIONING)
+    },
+    **{kept.name: recent(kept, partial(engaging.newest, part)) for part, kept in engagements.OF_SUBJECT.items()},
+    comments.COMMENTED.name: recent(comments.COMMENTED, commented.newest),
+    "placed": PLACED,
     "session": Kind(_judge_sessions, _mend_sessions, REBUILT),
 }
-_TIMELINES: Final = ("posts", "comments", "feed", *[one.timeline.name for one in _USER_LISTS])
-_RECENTS: Final = ("notifications", "commented", *[one.name for one in (*_POST_LISTS, *_ACTS.values())])
 # What is in Redis alone, for a while; Postgres has nothing to compare it with.
 PASSING: Final = {
-    *[f"{name}:{mark}" for name in _TIMELINES for mark in ("building", "dropped", "undone")],
-    *[f"{name}:generation" for name in _RECENTS],
+    *(f"{name}:{mark}" for name in KINDS for mark in ("building", "dropped", "generation", "undone")),
     "limit", "ticket", "inbox", "live", "sent", "presence",
 }  # fmt: skip
 GRAPH_USERS: Final = "graph user"
@@ -232,11 +293,11 @@ def kind_of(key: str) -> str:
 
 
 def _ends_as(key: str, kind: str) -> bool:
-    """Whether a key ends with what those of its kind do: an id, or two."""
+    """Whether a key is its kind's name and an id, or two of a pair."""
     if key.count(":") != 1:
         return False
     try:
-        lists.pair_of(key) if kind == "placed" else owner(key)
+        pair_of(key) if kind == "placed" else owner(key)
     except ValueError:
         return False
     return True

@@ -223,7 +223,7 @@ INSERT = db.Statement(
 )
 FIND = db.Statement(
     """SELECT e.id, e.object, e.made_at, e.expires_at, u.username, u.email
-         FROM exports e JOIN users u ON u.id = e.user_id WHERE e.id = :id AND u.state = 'active'""",
+         FROM exports e JOIN users u ON u.id = e.user_id WHERE e.id = :id AND u.state <> 'deleted'""",
     ExportRow,
 )
 # Touches the row only for the first.

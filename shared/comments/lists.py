@@ -19,7 +19,10 @@ from shared.visibility.model import Relation
 
 async def commented(caller: Caller, query: PageQuery) -> Encoded:
     """A page of the posts that the caller commented on, each once, newest comment first."""
-    load = partial(_commented, caller.user_id)
+
+    def load(before: int, count: int) -> list[store.CommentedRow]:
+        with db.connection() as conn:
+            return store.COMMENTED.all(conn, user_id=caller.user_id, before=before, limit=count)
 
     async def entries(before: int | None, count: int) -> list[store.CommentedRow]:
         reply: Any = None
@@ -36,14 +39,10 @@ async def commented(caller: Caller, query: PageQuery) -> Encoded:
     return await refilled("d", query, entries, visible)
 
 
-def newest_commented(user_id: int) -> list[store.CommentedRow]:
-    """The posts that a user commented on, as they are kept in Redis, of Postgres."""
-    return _commented(user_id, ids.MAX, COMMENTED.keep)
-
-
-def _commented(user_id: int, before: int, count: int) -> list[store.CommentedRow]:
+def newest(user_id: int) -> list[store.CommentedRow]:
+    """The posts that a user commented on as they are kept in Redis, of Postgres."""
     with db.connection() as conn:
-        return store.COMMENTED.all(conn, user_id=user_id, before=before, limit=count)
+        return store.COMMENTED.all(conn, user_id=user_id, before=ids.MAX, limit=COMMENTED.keep)
 
 
 async def reactions(caller: Caller, comment_id: CommentId, query: ReactionQuery) -> Encoded:

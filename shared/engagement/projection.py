@@ -44,7 +44,7 @@ def take(subjects: Sequence[int], reply: Any) -> Taken | None:
     """What is done of `subjects`, and those that the map doesn't tell of; None where there is no map."""
     if reply[0] is None:
         return None
-    floor = floor_of(reply[0])
+    floor = ids.decode((body_of(reply[0]) or b"").decode())
     found: dict[int, Engagement] = {}
     unknown: list[int] = []
     for subject, value in zip(subjects, reply[1:], strict=True):
@@ -57,11 +57,6 @@ def take(subjects: Sequence[int], reply: Any) -> Taken | None:
     return found, unknown
 
 
-def floor_of(value: bytes) -> int:
-    """The id from which on a map is complete, of its field "~"."""
-    return ids.decode((body_of(value) or b"").decode())
-
-
 def changed(part: Part, user_id: int, subject_id: int, done: Engagement, version: int) -> list[cache.Command]:
     """The commands that project an engagement, of which `part` was changed."""
     commands = [put_fields(key(user_id), [(ids.encode(subject_id), version, _encoded(done))])]
@@ -71,13 +66,13 @@ def changed(part: Part, user_id: int, subject_id: int, done: Engagement, version
 def fill(viewer_id: int, newest: Sequence[EngagementRow]) -> cache.Command:
     """The command that fills a map with the newest engagements: all there are, if they are fewer than asked for."""
     floor = newest[-1].subject_id if len(newest) == FILLED_WITH else 0
-    return put_fields(key(viewer_id), [*_fields(newest), (_FLOOR, 0, ids.encode(floor).encode())])
+    return put_fields(key(viewer_id), [*fields(newest), (_FLOOR, 0, ids.encode(floor).encode())])
 
 
 def add(viewer_id: int, subjects: Sequence[int], rows: Sequence[EngagementRow]) -> cache.Command:
     """The command that adds what Postgres said of `subjects`, nothing included."""
     nothing = [(ids.encode(subject), 0, b"") for subject in {*subjects} - {row.subject_id for row in rows}]
-    return put_fields(key(viewer_id), [*_fields(rows), *nothing])
+    return put_fields(key(viewer_id), [*fields(rows), *nothing])
 
 
 def engagement_of(row: EngagementRow) -> Engagement:
@@ -85,13 +80,9 @@ def engagement_of(row: EngagementRow) -> Engagement:
     return Engagement(row.emoji, row.saved, row.reposted)
 
 
-def _fields(rows: Sequence[EngagementRow]) -> list[tuple[str, int, bytes]]:
+def fields(rows: Sequence[EngagementRow]) -> list[tuple[str, int, bytes]]:
+    """The fields of a map: name, version, body."""
     return [(ids.encode(row.subject_id), row.version, _encoded(engagement_of(row))) for row in rows]
-
-
-def fields(rows: Sequence[EngagementRow]) -> dict[str, tuple[int, bytes]]:
-    """What a map holds of these engagements: versions and bodies by name."""
-    return {name: (version, body) for name, version, body in _fields(rows)}
 
 
 def _encoded(done: Engagement) -> bytes:

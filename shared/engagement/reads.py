@@ -1,8 +1,7 @@
 """What a viewer has done with posts and comments: asked of one map a viewer in Redis, Postgres behind it."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -14,8 +13,6 @@ from shared.kernel.pages import PageQuery, refilled
 from shared.kernel.recent import Load
 from shared.profiles import reads as profiles
 from shared.visibility.model import Relation, may_see
-
-_ACTS: Final[dict[Part, db.Statement[store.ActRow]]] = {"reaction": store.REACTIONS, "repost": store.REPOSTS}
 
 
 def ask(viewer_id: int, subjects: Sequence[int]) -> cache.Command:
@@ -73,11 +70,6 @@ def _rows_of(viewer_id: int, subjects: Sequence[int]) -> list[store.EngagementRo
         return store.OF_USER.all(conn, user_id=viewer_id, subjects=list(subjects))
 
 
-def fields_of(viewer_id: int, subjects: Sequence[int]) -> dict[str, tuple[int, bytes]]:
-    """The fields of a viewer's map, of Postgres: the newest, and those of `subjects`; each with version and body."""
-    return projection.fields([*_newest_of(viewer_id), *_rows_of(viewer_id, subjects)])
-
-
 def changed(part: Part, user_id: int, subject_id: int, done: Engagement, version: int) -> list[cache.Command]:
     """The commands that project an engagement, of which `part` was changed."""
     return projection.changed(part, user_id, subject_id, done, version)
@@ -85,6 +77,8 @@ def changed(part: Part, user_id: int, subject_id: int, done: Engagement, version
 
 def refresh(event: Engaged) -> None:
     """Bring an engagement in Redis up to date. Raises CacheUnavailable, DatabaseUnavailable."""
+    if not all(user.active for user in profiles.states_of([event.user_id])):
+        return  # of one who has deleted their account nothing is kept
     for row in _rows_of(event.user_id, [event.subject_id]):
         done = projection.engagement_of(row)
         cache.run_sync(*changed(event.part, event.user_id, event.subject_id, done, row.version))
@@ -118,6 +112,21 @@ def is_reposted(subject_id: int, user_id: int, repost_id: int) -> bool:
     return row is not None and row.repost == repost_id
 
 
+def newest(part: Part, subject_id: int) -> list[store.ActRow]:
+    """Who engaged with a subject as it is kept in Redis, of Postgres."""
+    statement = store.REACTIONS if part == "reaction" else store.REPOSTS
+    with db.connection() as conn:
+        return statement.all(conn, subject_id=subject_id, before=ids.MAX, limit=projection.OF_SUBJECT[part].keep)
+
+
+def fields_of(viewer_id: int, subjects: Sequence[int]) -> dict[str, tuple[int, bytes]]:
+    """The fields of a viewer's map, with their versions, of Postgres: those of `subjects`, and of the newest."""
+    newest = _newest_of(viewer_id)
+    return {
+        name: (version, body) for name, version, body in projection.fields([*_rows_of(viewer_id, subjects), *newest])
+    }
+
+
 class Subject(msgspec.Struct, frozen=True):
     """What users engaged with, for the lists of who did.
 
@@ -134,28 +143,27 @@ async def reactions(subject: Subject, query: ReactionQuery) -> Encoded:
     """A page of who reacted, newest first, whom the viewer may see. Raises NotFound, Invalid for what is no emoji."""
     emoji = query.emoji_wanted()
 
+    def load(before: int, count: int) -> list[store.ActRow]:
+        with db.connection() as conn:
+            return store.REACTIONS.all(conn, subject_id=subject.id, before=before, limit=count)
+
     def load_chosen(before: int, count: int) -> list[store.ActRow]:
         with db.connection() as conn:
             return store.REACTIONS_WITH.all(conn, subject_id=subject.id, emoji=emoji, before=before, limit=count)
 
     if emoji is None:
-        return await _page("r", subject, query, "reaction")
-    return await _page("r", subject, query, "reaction", lambda act: act.emoji == emoji, load_chosen)
+        return await _page("r", subject, query, "reaction", load)
+    return await _page("r", subject, query, "reaction", load, lambda act: act.emoji == emoji, load_chosen)
 
 
 async def reposts(subject: Subject, query: PageQuery) -> Encoded:
     """A page of who reposted, newest first, whom the viewer may see. Raises NotFound."""
-    return await _page("o", subject, query, "repost")
 
+    def load(before: int, count: int) -> list[store.ActRow]:
+        with db.connection() as conn:
+            return store.REPOSTS.all(conn, subject_id=subject.id, before=before, limit=count)
 
-def newest(part: Part, subject_id: int) -> list[store.ActRow]:
-    """Who engaged with a subject, as it is kept in Redis, of Postgres."""
-    return _acts(part, subject_id, ids.MAX, projection.OF_SUBJECT[part].keep)
-
-
-def _acts(part: Part, subject_id: int, before: int, count: int) -> list[store.ActRow]:
-    with db.connection() as conn:
-        return _ACTS[part].all(conn, subject_id=subject_id, before=before, limit=count)
+    return await _page("o", subject, query, "repost", load)
 
 
 async def _page(
@@ -163,11 +171,11 @@ async def _page(
     subject: Subject,
     query: PageQuery,
     part: Part,
+    load: Load[store.ActRow],
     chosen: Callable[[store.ActRow], bool] | None = None,
     load_chosen: Load[store.ActRow] | None = None,
 ) -> Encoded:
     recent = projection.OF_SUBJECT[part]
-    load = partial(_acts, part, subject.id)
     reply: Any = None
 
     async def acts(before: int | None, count: int) -> list[store.ActRow]:

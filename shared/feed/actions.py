@@ -12,11 +12,14 @@ from shared.kernel import cache, clock, db, events, ids
 from shared.live import publish
 from shared.posts import reads as posts
 from shared.profiles import reads as profiles
-from shared.profiles.model import FollowChanged, MuteChanged
+from shared.profiles.model import BlockChanged, FollowChanged, MuteChanged
 from shared.visibility import reads as visibility
 from shared.visibility.model import may_notify, shows_in_feed
 
 CHUNK: Final = 500
+# What followers are told of an entry, by its mark.
+_THERE: Final = 1
+_GONE: Final = 2
 
 
 def repost_changed(event: PostReposted) -> None:
@@ -52,12 +55,13 @@ def _tell(chunk: FeedChunk, entry: Entry, followers: list[int]) -> None:
             everyone = [user_id for user_id in everyone if may_notify(authors[user_id])]
         cache.run_sync(shown(everyone, entry))
     everyone = [user_id for user_id in everyone if may_notify(relations[user_id])]
-    # One delivery a chunk, however often it comes.
-    once = f"{ids.encode(entry.position)}:{chunk.after}"
+    # One delivery a chunk, however often it comes, and none that it is there after one that it is gone. A post, or a
+    # repost, is there, then gone, and never comes back: these are its versions, whatever else changes its row.
+    once = f"feed:{ids.encode(entry.position)}:{chunk.after}"
     if chunk.deleted:
-        _tell_gone(entry, everyone, f"feed.post_deleted:{once}")
+        _tell_gone(entry, everyone, once)
     elif found is not None:
-        _tell_live(entry, found, everyone, f"feed.post_created:{once}")
+        _tell_there(entry, found, everyone, once)
 
 
 def _snapshot(entry: Entry) -> posts.Snapshot | None:
@@ -69,15 +73,19 @@ def _snapshot(entry: Entry) -> posts.Snapshot | None:
     return posts.snapshot(entry.post_id, repost.user_id)
 
 
-def _tell_live(entry: Entry, found: posts.Snapshot, followers: list[int], once: str) -> None:
+def _tell_there(entry: Entry, found: posts.Snapshot, followers: list[int], once: str) -> None:
     """Tell each of the post as they see it: what is reposted, some have reacted to before."""
     done = {} if entry.repost is None else engagement.of_viewers(entry.post_id, followers)
     alike: dict[Engagement, list[int]] = {NOTHING: []}
     for user_id in followers:
         alike.setdefault(done.get(user_id, NOTHING), []).append(user_id)
+    marks = {seen: once if seen == NOTHING else f"{once}:{seen.emoji}{seen.saved}{seen.reposted}" for seen in alike}
     for seen, viewers in alike.items():
-        mark = once if seen == NOTHING else f"{once}:{seen.emoji}{seen.saved}{seen.reposted}"
-        publish.deliver(viewers, "feed.post_created", found.seen_by(seen), once=mark)
+        publish.deliver(viewers, "feed.post_created", found.seen_by(seen), once=marks[seen], version=_THERE)
+    if _snapshot(entry) is None:
+        # Chunks that tell of its end may have other bounds, as followers come and go, and have been before.
+        for seen, viewers in alike.items():
+            _tell_gone(entry, viewers, marks[seen])
 
 
 def _tell_gone(entry: Entry, followers: list[int], once: str) -> None:
@@ -88,7 +96,7 @@ def _tell_gone(entry: Entry, followers: list[int], once: str) -> None:
         if card is None:
             return
         gone += b',"reposted_by":%b' % card.json
-    publish.deliver(followers, "feed.post_deleted", gone + b"}", once=once)
+    publish.deliver(followers, "feed.post_deleted", gone + b"}", once=once, version=_GONE)
 
 
 def _go_on(chunk: FeedChunk, entry: Entry, after: int) -> None:
@@ -106,6 +114,6 @@ def follow_changed(event: FollowChanged) -> None:
     cache.run_sync(FEEDS.drop(event.follower_id, event.followee_id, event.version))
 
 
-def mute_changed(event: MuteChanged) -> None:
-    """Drop the feed of one who mutes no more: what came in meanwhile was left out of it."""
+def hearing_changed(event: BlockChanged | MuteChanged) -> None:
+    """Drop the feed of one who mutes or blocks no more: what came in meanwhile was left out of it."""
     cache.run_sync(FEEDS.drop(event.user_id, event.other_id, event.version))

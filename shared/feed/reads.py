@@ -64,8 +64,7 @@ async def _entries(user_id: int, before: int | None, count: int) -> list[Entry]:
             await single_flight.shared(FEEDS.key(user_id), lambda: build(user_id))
             # Of Redis, which has what was added while it was built.
             found = FEEDS.take(await cache.run(*asked), count)
-        if found.complete and (not found.exhausted or before is None):
-            # A whole timeline shorter than what it keeps is the whole feed: no need to look behind it.
+        if found.complete and (found.ended or not found.exhausted):
             return [decoded(entry) for entry in found.entries]
     except cache.CacheUnavailable:
         pass  # Postgres has the feed too

@@ -14,20 +14,44 @@ class EntryRow(msgspec.Struct, frozen=True):
     reposter_id: int | None
 
 
-# The newest posts and reposts of each who is followed (two index ranges each), then the newest of those.
-OF_USER = db.Statement(
-    """SELECT entry.position, entry.post_id, entry.author_id, entry.reposter_id
-         FROM (SELECT other_id AS id FROM relationships WHERE user_id = :user_id AND follow_id IS NOT NULL
-               UNION ALL SELECT CAST(:user_id AS bigint)) teller
-        CROSS JOIN LATERAL (
-          (SELECT id AS position, id AS post_id, author_id, CAST(NULL AS bigint) AS reposter_id FROM posts
-            WHERE author_id = teller.id AND deleted_at IS NULL AND id < :before ORDER BY id DESC LIMIT :limit)
-          UNION ALL
-          (SELECT e.repost_id, p.id, p.author_id, e.user_id
+_POSTS = """SELECT id AS position, id AS post_id, author_id, CAST(NULL AS bigint) AS reposter_id FROM posts
+            WHERE author_id = {teller} AND deleted_at IS NULL AND id {bounds} ORDER BY id DESC LIMIT {limit}"""
+_REPOSTS = """SELECT e.repost_id, p.id, p.author_id, e.user_id
              FROM engagements e JOIN posts p ON p.id = e.subject_id AND p.deleted_at IS NULL
-            WHERE e.user_id = teller.id AND e.repost_id < :before ORDER BY e.repost_id DESC LIMIT :limit)
+            WHERE e.user_id = {teller} AND e.repost_id {bounds} ORDER BY e.repost_id DESC LIMIT {limit}"""
+_HEAD = {"teller": "teller.id", "bounds": "< :before", "limit": "(SELECT n FROM share)"}
+_MORE = {
+    "teller": "more.teller",
+    "bounds": "BETWEEN (SELECT position FROM lowest) AND more.before - 1",
+    "limit": "CAST(:limit AS bigint)",
+}
+# The first few of the posts and of the reposts of each who is followed (two index ranges each): the page can't reach
+# below its last place among those. Then more, down to there, of those whose first few all lie above it. So the cost is
+# that of the entries given and of some for each who is followed, not that of a whole feed for each.
+OF_USER = db.Statement(
+    f"""WITH teller AS MATERIALIZED (
+          SELECT other_id AS id FROM relationships WHERE user_id = :user_id AND follow_id IS NOT NULL
+          UNION ALL SELECT CAST(:user_id AS bigint)
+        ), share AS MATERIALIZED (
+          SELECT least(CAST(:limit AS bigint), 5 + 4 * CAST(:limit AS bigint) / count(*)) AS n FROM teller
+        ), head AS MATERIALIZED (
+          SELECT teller.id AS teller, entry.*
+            FROM teller CROSS JOIN LATERAL (({_POSTS.format(**_HEAD)}) UNION ALL ({_REPOSTS.format(**_HEAD)})) entry
+        ), lowest AS MATERIALIZED (
+          SELECT coalesce((SELECT position FROM head ORDER BY position DESC
+                           OFFSET CAST(:limit AS bigint) - 1 LIMIT 1), 0) AS position
+        ), more AS MATERIALIZED (
+          SELECT teller, reposter_id IS NOT NULL AS reposts, min(position) AS before FROM head GROUP BY 1, 2
+          HAVING count(*) = (SELECT n FROM share) AND min(position) > (SELECT position FROM lowest)
+        )
+        SELECT position, post_id, author_id, reposter_id FROM (
+          SELECT position, post_id, author_id, reposter_id FROM head
+          UNION ALL
+          SELECT entry.* FROM more CROSS JOIN LATERAL ({_POSTS.format(**_MORE)}) entry WHERE NOT more.reposts
+          UNION ALL
+          SELECT entry.* FROM more CROSS JOIN LATERAL ({_REPOSTS.format(**_MORE)}) entry WHERE more.reposts
         ) entry
-        ORDER BY entry.position DESC LIMIT :limit""",
+        ORDER BY position DESC LIMIT CAST(:limit AS bigint)""",
     EntryRow,
 )
 # Touches a row only for the first who marks the effect.

@@ -65,10 +65,7 @@ class WithCookie(msgspec.Struct, frozen=True):
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """One endpoint, as declared. `path` has `{parameters}`; `auth` says who comes in, `forbids` that some may not.
-
-    `hides` says that what a request names is absent to some: in the path, or else in the body.
-    """
+    """One endpoint, as declared. `path` has `{parameters}`; `auth` says who comes in, `forbids` that some may not."""
 
     name: str
     function: Callable[..., Any]
@@ -78,7 +75,6 @@ class Endpoint(msgspec.Struct, frozen=True):
     limit: LimitClass
     auth: Literal["caller", "viewer", "public"]
     forbids: bool
-    hides: bool
     path_parameters: dict[str, Any]
     body: Any
     query: Any
@@ -111,19 +107,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def endpoint(
-    route: str,
-    *,
-    status: int = 200,
-    limit: LimitClass | None = None,
-    answers: Any = None,
-    forbids: bool = False,
-    hides: bool = False,
+    route: str, *, status: int = 200, limit: LimitClass | None = None, answers: Any = None, forbids: bool = False
 ) -> Callable[[F], F]:
     """Declare an endpoint: `@endpoint("GET /v1/posts/{post_id}")`.
 
     `answers` is the schema where the annotation is `Encoded`. The class of rate limit is `read` for GET and `write`
     for all else unless given. `forbids` is for a GET that may answer 403; what changes something may always.
-    `hides` is for what may answer 404 for what its body names; what has parameters in the path may always.
     """
     method, _, path = route.partition(" ")
 
@@ -144,7 +133,6 @@ def endpoint(
             limit=limit or ("read" if method == "GET" else "write"),
             auth=auth,
             forbids=forbids or (auth != "public" and method != "GET"),
-            hides=hides or bool(_PATH_PARAMETER.findall(path)),
             path_parameters={name: hints[name] for name in _PATH_PARAMETER.findall(path)},
             body=body,
             query=hints.get("query"),

@@ -165,7 +165,7 @@ def _problems_of(one: Endpoint) -> list[int]:
         statuses |= {400, 413, 415}
     if one.auth != "public":
         statuses |= {401, 403} if one.forbids else {401}
-    if one.hides:
+    if one.path_parameters or "subject" in getattr(one.body, "__struct_fields__", ()):
         statuses.add(404)
     if one.method == "POST":
         statuses.add(409)

@@ -72,6 +72,10 @@ class Recent(Generic[E]):
             ("DEL", self._key(owner)),
         ]
 
+    def decoded(self, value: bytes) -> list[E]:
+        """What Redis holds as `value`."""
+        return self._decoder.decode(value)
+
     async def _newest(self, owner: int, reply: Any, load: Load[E]) -> list[E]:
         if reply[0] is not None:
             return self.decoded(reply[0])
@@ -87,10 +91,6 @@ class Recent(Generic[E]):
         except cache.CacheUnavailable:
             pass  # the answer is at hand; a later read fills the cache
         return entries
-
-    def decoded(self, value: bytes) -> list[E]:
-        """The entries in a value as it is kept. Raises msgspec.DecodeError."""
-        return self._decoder.decode(value)
 
     def _key(self, owner: int) -> str:
         return f"{self.name}:{ids.encode(owner)}"

@@ -7,6 +7,7 @@ meanwhile: what was committed before is read, what is committed after is added. 
 whole timeline, ends what is being built: it may have read what is gone by now, and so completes nothing.
 
 "!" sorts before every id, and marks a set that is all of the list: it is the first to go when the oldest are trimmed.
+What is older than all that a set has is not put into one without it: what is in between may be missing.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from shared.kernel.projection import VERSION_DIGITS
 TTL_SECONDS: Final = 7 * 24 * 3600
 _BUILDING_SECONDS: Final = 60
 _COMPLETE: Final = "~"
-_WHOLE: Final = "!"
+WHOLE: Final = "!"
 # How long a drop, or what was taken back, is remembered: longer than its event is tried again for.
 _DROP_SECONDS: Final = 24 * 3600
 # How long it is remembered which version was placed: longer than anything that read an older one is under way.
@@ -28,22 +29,30 @@ _PLACED_SECONDS: Final = 3600
 
 # KEYS: timelines and their building marks, in turn; then perhaps a mark that these entries were taken back for good.
 # ARGV: ttl, how many to keep, members. Only what is complete or being built takes additions: a timeline that nobody
-# reads costs nothing.
+# reads costs nothing. A fill trims what was added meanwhile and is older than all that it brings.
 _ADD: Final = cache.Script("""
 if #KEYS % 2 == 1 and redis.call('EXISTS', KEYS[#KEYS]) == 1 then return end
 for k = 1, #KEYS - 1, 2 do
-  if redis.call('ZSCORE', KEYS[k], '~') or redis.call('EXISTS', KEYS[k + 1]) == 1 then
-    for i = 3, #ARGV do redis.call('ZADD', KEYS[k], 0, ARGV[i]) end
+  local complete = redis.call('ZSCORE', KEYS[k], '~')
+  if complete or redis.call('EXISTS', KEYS[k + 1]) == 1 then
+    local oldest = redis.call('ZRANGE', KEYS[k], 0, 0)[1]
+    for i = 3, #ARGV do
+      if not complete or oldest == '!' or ARGV[i] > oldest then redis.call('ZADD', KEYS[k], 0, ARGV[i]) end
+    end
     redis.call('ZREMRANGEBYRANK', KEYS[k], 0, -(ARGV[2] + 2))
     if redis.call('TTL', KEYS[k]) < 0 then redis.call('EXPIRE', KEYS[k], ARGV[1]) end
   end
 end
 """)
-# KEYS: as of _ADD. ARGV: members.
+# KEYS: as of _ADD. ARGV: how many are kept, members. One that has shrunk to half goes, to be built again, unless it is
+# all of the list: what is older comes from Postgres meanwhile.
 _REMOVE: Final = cache.Script("""
 for k = 1, #KEYS, 2 do
-  redis.call('ZREM', KEYS[k], unpack(ARGV))
+  local gone = redis.call('ZREM', KEYS[k], unpack(ARGV, 2))
   redis.call('DEL', KEYS[k + 1])
+  if gone > 0 and redis.call('ZCARD', KEYS[k]) <= ARGV[1] / 2 and redis.call('ZRANGE', KEYS[k], 0, 0)[1] ~= '!' then
+    redis.call('DEL', KEYS[k])
+  end
 end
 """)
 # KEYS: the timeline, its building mark. ARGV: a fresh mark, its ttl. Who comes while one is being built joins in: the
@@ -147,7 +156,7 @@ class Timeline:
     def take(self, replies: list[Any], count: int) -> Slice:
         """The entries in the replies to `ask`."""
         entries = [member.decode() for member in replies[1]]
-        ended = bool(entries) and entries[-1] == _WHOLE
+        ended = bool(entries) and entries[-1] == WHOLE
         if ended:
             entries.pop()
         return Slice(entries, replies[0] is not None, len(entries) < count, ended)
@@ -171,7 +180,7 @@ class Timeline:
 
     def remove_from_all(self, owners: list[int], members: list[str]) -> cache.Command:
         """The command that takes the same entries out of the timelines of many."""
-        return _REMOVE.command(self.keys(owners), members)
+        return _REMOVE.command(self.keys(owners), [self.keep, *members])
 
     def drop(self, owner: int, cause: int, version: int) -> cache.Command:
         """The command that drops a timeline which a change of `cause` made wrong, once a version of it."""
@@ -191,7 +200,7 @@ class Timeline:
 
         `members` are the newest `keep`, or all there are.
         """
-        marks = [_COMPLETE, _WHOLE] if len(members) < self.keep else [_COMPLETE]
+        marks = [_COMPLETE, WHOLE] if len(members) < self.keep else [_COMPLETE]
         pairs = [piece for member in [*members, *marks] for piece in (0, member)]
         return _FILL.command(self.keys([owner]), [mark, self.keep, TTL_SECONDS, *pairs])
 

@@ -36,9 +36,10 @@ _LOST_MS: Final = 60_000
 
 def of_follow(event: FollowChanged) -> None:
     """Tell a user of a new follower, or take it back."""
-    username = profiles.username_of(event.followee_id)
-    if username is not None:
-        apply([Act(event.followee_id, "follow", f"user:{username}", event.follower_id, event.follow_id, event.version)])
+    for user in profiles.states_of([event.followee_id]):
+        if user.active:
+            subject = f"user:{user.username}"
+            apply([Act(user.id, "follow", subject, event.follower_id, event.follow_id, event.version)])
 
 
 def of_post(event: PostCreated | PostEdited | PostDeleted) -> None:

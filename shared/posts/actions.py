@@ -16,8 +16,6 @@ from shared.media.model import Kind
 from shared.posts import projection, reads, store
 from shared.posts.model import NewPost, PostCreated, PostDeleted, PostEdit, PostEdited, hashtags_in, mentions_in
 from shared.profiles import reads as profiles
-from shared.visibility import reads as visibility
-from shared.visibility.model import may_see
 
 
 def create(caller: Caller, new: NewPost) -> Encoded:
@@ -196,11 +194,7 @@ def _repost_of(caller: Caller, row: store.EngagedRow) -> Entry:
 
 
 def _refusal(caller: Caller, post_id: int) -> Exception:
-    rows = projection.load([post_id])
-    if not rows or rows[0].deleted_at is not None:
-        return NotFound("post_not_found")
-    author = rows[0].author_id
-    if not may_see(visibility.between(caller.user_id, [author])[author]):
+    if reads.author_seen_by(caller.user_id, post_id) is None:
         return NotFound("post_not_found")
     return Forbidden("not_author", "This is its author's alone to do.")
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from shared.engagement import reads as engagement
 from shared.engagement.model import ReactionQuery
@@ -16,26 +16,20 @@ from shared.posts import projection, reads, store
 from shared.profiles import reads as profiles
 from shared.visibility.model import Relation
 
-_STATEMENTS: Final = {
-    projection.SAVED.name: store.SAVED,
-    projection.REACTED.name: store.REACTED,
-    projection.MENTIONING.name: store.MENTIONING,
-}
-
 
 async def saved(caller: Caller, query: PageQuery) -> Encoded:
     """A page of the posts that the caller saved, latest saved first."""
-    return await _page("s", caller, query, projection.SAVED)
+    return await _page("s", caller, query, projection.SAVED, store.SAVED)
 
 
 async def reacted(caller: Caller, query: PageQuery) -> Encoded:
     """A page of the posts that the caller reacted to, latest reaction first."""
-    return await _page("e", caller, query, projection.REACTED)
+    return await _page("e", caller, query, projection.REACTED, store.REACTED)
 
 
 async def mentioning(caller: Caller, query: PageQuery) -> Encoded:
     """A page of the posts that the caller is mentioned in, latest mention first."""
-    return await _page("m", caller, query, projection.MENTIONING)
+    return await _page("m", caller, query, projection.MENTIONING, store.MENTIONING)
 
 
 async def reactions(caller: Caller, post_id: PostId, query: ReactionQuery) -> Encoded:
@@ -48,18 +42,16 @@ async def reposts(caller: Caller, post_id: PostId, query: PageQuery) -> Encoded:
     return await engagement.reposts(_subject(caller, post_id), query)
 
 
-def newest(recent: Recent[store.ListedRow], user_id: int) -> list[store.ListedRow]:
-    """A user's list as it is kept in Redis, of Postgres."""
-    return _load(_STATEMENTS[recent.name], user_id, ids.MAX, recent.keep)
-
-
-def _load(statement: db.Statement[store.ListedRow], user_id: int, before: int, count: int) -> list[store.ListedRow]:
-    with db.connection() as conn:
-        return statement.all(conn, user_id=user_id, before=before, limit=count)
-
-
-async def _page(kind: str, caller: Caller, query: PageQuery, recent: Recent[store.ListedRow]) -> Encoded:
-    load = partial(_load, _STATEMENTS[recent.name], caller.user_id)
+async def _page(
+    kind: str,
+    caller: Caller,
+    query: PageQuery,
+    recent: Recent[store.ListedRow],
+    statement: db.Statement[store.ListedRow],
+) -> Encoded:
+    def load(before: int, count: int) -> list[store.ListedRow]:
+        with db.connection() as conn:
+            return statement.all(conn, user_id=caller.user_id, before=before, limit=count)
 
     async def entries(before: int | None, count: int) -> list[store.ListedRow]:
         reply: Any = None
@@ -76,6 +68,14 @@ async def _page(kind: str, caller: Caller, query: PageQuery, recent: Recent[stor
         return [(row.position, shown) for row in found if (shown := view.post(row.post_id, row.author_id)) is not None]
 
     return await refilled(kind, query, entries, visible)
+
+
+def newest(kept: Recent[store.ListedRow], user_id: int) -> list[store.ListedRow]:
+    """A user's list as it is kept in Redis, of Postgres."""
+    statements = {projection.SAVED.name: store.SAVED, projection.REACTED.name: store.REACTED}
+    with db.connection() as conn:
+        statement = statements.get(kept.name, store.MENTIONING)
+        return statement.all(conn, user_id=user_id, before=ids.MAX, limit=kept.keep)
 
 
 def _subject(caller: Caller, post_id: int) -> engagement.Subject:

@@ -9,7 +9,7 @@ from shared.engagement import reads as engagement
 from shared.engagement.model import NOTHING, Engaged, Engagement
 from shared.kernel import cache, db, guard, ids, running, single_flight
 from shared.kernel.endpoint import Caller, Encoded, PostId, Username
-from shared.kernel.pages import PageQuery, cursor, join
+from shared.kernel.pages import PageQuery, refilled
 from shared.kernel.problems import NotFound
 from shared.kernel.projection import VERSION_DIGITS, body_of
 from shared.posts import projection, store
@@ -141,7 +141,8 @@ async def load_bodies(post_ids: Sequence[int]) -> dict[int, bytes]:
 async def _load_bodies(post_ids: list[int]) -> dict[int, bytes]:
     rows = await running.in_thread(projection.load, post_ids)
     try:
-        await cache.run(*projection.rows(rows))
+        # Cards alone: the lists have what belongs to them.
+        await cache.run(*map(projection.card, rows))
     except cache.CacheUnavailable:
         pass  # the answer is at hand; a later read fills the cache
     return {row.id: projection.body(row) for row in rows}
@@ -159,19 +160,19 @@ async def _take_bodies(post_ids: Sequence[int], reply: Sequence[bytes | None]) -
 
 async def of_user(viewer: Caller | None, username: Username, query: PageQuery) -> Encoded:
     """A page of a user's posts, newest first. Raises NotFound."""
-    before = query.before("p")
     user_id = await profiles.resolve(username)
-    post_ids = await _ids_of(user_id, before, query.limit + 1)
-    following = cursor("p", post_ids[query.limit - 1]) if len(post_ids) > query.limit else None
-    page = post_ids[: query.limit]
-    if not page:
-        # An empty list of someone who is gone or hidden would tell that they were there.
-        await profiles.profile_of(viewer, user_id)
-        return join([], None)
-    shown = await splice(viewer, [(post_id, user_id) for post_id in page])
-    if not shown:
-        await profiles.profile_of(viewer, user_id)
-    return join([shown[post_id] for post_id in page if post_id in shown], following)
+
+    async def entries(before: int | None, count: int) -> list[store.ListedRow]:
+        return [store.ListedRow(post_id, post_id, user_id) for post_id in await _ids_of(user_id, before, count)]
+
+    async def visible(found: Sequence[store.ListedRow]) -> list[tuple[int, bytes]]:
+        shown = await splice(viewer, [(row.post_id, user_id) for row in found]) if found else {}
+        if not shown:
+            # An empty list of someone who is gone or hidden would tell that they were there.
+            await profiles.profile_of(viewer, user_id)
+        return [(row.position, shown[row.post_id]) for row in found if row.post_id in shown]
+
+    return await refilled("p", query, entries, visible)
 
 
 async def _ids_of(user_id: int, before: int | None, count: int) -> list[int]:
@@ -183,7 +184,7 @@ async def _ids_of(user_id: int, before: int | None, count: int) -> list[int]:
             await single_flight.shared(timeline.key(user_id), lambda: build(user_id))
             # Of Redis, which has what was added while it was built.
             found = timeline.take(await cache.run(*asked), count)
-        if found.complete and (not found.exhausted or (before is None and len(found.entries) < timeline.keep)):
+        if found.complete and (found.ended or not found.exhausted):
             return [ids.decode(entry) for entry in found.entries]
     except cache.CacheUnavailable:
         pass  # Postgres has the list too

@@ -126,7 +126,7 @@ async def _build(which: UserList, owner: int) -> None:
 
 
 def newest(which: UserList, owner: int) -> list[str]:
-    """The entries of a user's list as it is kept in Redis, of Postgres."""
+    """A list as it is kept in Redis, of Postgres."""
     found = _in_postgres(which, owner, ids.MAX, which.timeline.keep)
     return [projection.entry_of(position, user_id) for position, user_id in found]
 

@@ -134,7 +134,7 @@ BY_USERNAMES = db.Statement(
 FOLLOWS_AMONG = db.Statement(
     """SELECT r.user_id, r.other_id,
               r.follow_id IS NOT NULL AND NOT EXISTS (SELECT FROM users u
-                                                       WHERE u.id IN (p.a, p.b) AND u.state <> 'active'), r.version
+                                                       WHERE u.id IN (p.a, p.b) AND u.state = 'deleted'), r.version
          FROM unnest(CAST(:followers AS bigint[]), CAST(:followees AS bigint[])) AS p (a, b)
          JOIN relationships r ON r.user_id = p.a AND r.other_id = p.b ORDER BY 1, 2""",
     FollowStateRow,

@@ -86,31 +86,22 @@ def _of_postgres(viewer_id: int, others: list[int]) -> dict[int, FollowedBy]:
     }
 
 
+def fields_of(viewer_id: int, others: list[int]) -> dict[str, tuple[int, bytes]]:
+    """The fields of a viewer's map for `others`, with their versions, of Postgres."""
+    states = _of_postgres(viewer_id, others)
+    return {ids.encode(other): (state.version, b"f" if state.following else b"") for other, state in states.items()}
+
+
 def changed(user_id: int, other_id: int, version: int, *, following: bool) -> cache.Command:
     """The command that tells `other_id` that `user_id` follows them, or does so no more, if they ever asked."""
     return _update(other_id, {user_id: FollowedBy(following, version)})
 
 
-def fields_of(viewer_id: int, others: Sequence[int]) -> dict[str, tuple[int, bytes]]:
-    """The fields that a viewer's map has of others, of Postgres: each with its version and body."""
-    found = _of_postgres(viewer_id, list(others))
-    return {ids.encode(other): (state.version, _body(state)) for other, state in found.items()}
-
-
-def is_unknown(value: bytes) -> bool:
-    """Whether a field tells nothing, since Postgres is still to be read."""
-    return body_of(value) == _UNKNOWN
-
-
 def _update(viewer_id: int, states: dict[int, FollowedBy]) -> cache.Command:
     arguments: list[str | bytes] = []
     for user_id, state in states.items():
-        arguments += [ids.encode(user_id), f"{state.version:0{VERSION_DIGITS}d}", _body(state)]
+        arguments += [ids.encode(user_id), f"{state.version:0{VERSION_DIGITS}d}", b"f" if state.following else b""]
     return _UPDATE.command([_key(viewer_id)], arguments)
-
-
-def _body(state: FollowedBy) -> bytes:
-    return b"f" if state.following else b""
 
 
 def _versioned(version: int, body: bytes) -> bytes:

@@ -11,6 +11,7 @@ from infra.local.stack import Stack
 from shared.feed import actions
 from shared.feed.model import FeedChunk
 from shared.kernel import cache, db, events, ids
+from shared.posts import reads
 from shared.profiles import reads as profiles
 from tests.client import Person, processes
 
@@ -109,6 +110,45 @@ def test_a_chunk_goes_on_once_though_its_followers_change(crowd: list[Person]) -
     assert emitted() == []
     run_all(following, times=1)
     assert [feed_of(follower) for follower in others] == [[post["id"]]] * len(others)
+
+
+@pytest.mark.parametrize("bound", ["the same", "another"])
+def test_nobody_is_left_with_a_post_whose_end_was_told_meanwhile(
+    crowd: list[Person], monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    author, follower = crowd[0], crowd[1]
+    post = author.post_photo("Hardly there")
+    chunk = first_chunk(author, post)
+    found = reads.snapshot
+
+    def slow(post_id: int, reposter: int | None = None) -> reads.Snapshot | None:
+        there = found(post_id, reposter)
+        monkeypatch.setattr(reads, "snapshot", found)
+        author.delete(f"/v1/posts/{post['id']}")
+        gone = first_chunk(author, post, deleted=True)
+        actions.fan_out(gone if bound == "the same" else msgspec.structs.replace(gone, after=1))
+        return there
+
+    monkeypatch.setattr(reads, "snapshot", slow)
+    with follower.live() as live:
+        actions.fan_out(chunk)
+        actions.fan_out(chunk)
+        heard = [event["event"] for event in live.drain()]
+    assert heard[-1] == "feed.post_deleted"
+    assert len(heard) == (1 if bound == "the same" else 3)
+    emitted()
+
+
+def test_a_chunk_that_comes_again_after_a_reaction_is_not_heard_again(crowd: list[Person]) -> None:
+    author, follower = crowd[0], crowd[1]
+    post = author.post_photo("Liked")
+    chunk = first_chunk(author, post)
+    with follower.live() as live:
+        actions.fan_out(chunk)
+        author.put(f"/v1/posts/{post['id']}/reaction", {"emoji": "👍"})
+        actions.fan_out(chunk)
+        assert [event["event"] for event in live.drain()] == ["feed.post_created"]
+    emitted()
 
 
 def test_the_relay_is_woken_for_the_next_chunk(crowd: list[Person]) -> None:

@@ -9,6 +9,7 @@ import pytest
 from infra.local.stack import Stack
 from shared.kernel import ids
 from shared.moderation import actions
+from shared.profiles import reads as profiles
 from tests.client import PASSWORD, Format, Person, Visitor, sign_in, wait_until
 from tests.moderation.accounts import found, id_of, logged, promoted, reported
 
@@ -22,6 +23,7 @@ def test_from_a_report_to_a_suspension_and_back(
     offender, reporter, moderator, fan = (person().speaking(format) for _ in range(4))
     fan.follow(offender.username)
     offender.follow(fan.username)
+    pair = (id_of(fan), id_of(offender))
     post = offender.post_photo(f"Buy my coins, @{fan.username}")
     wait_until(lambda: fan.get("/v1/feed")["items"])
     wait_until(lambda: len(fan.get("/v1/notifications")["items"]) == 2)
@@ -61,7 +63,12 @@ def test_from_a_report_to_a_suspension_and_back(
         problem(viewer.ask("GET", f"/v1/users/{offender.username}"), 404, "user_not_found")
         problem(viewer.ask("GET", f"/v1/users/{offender.username}/posts"), 404, "user_not_found")
         problem(viewer.ask("GET", f"/v1/posts/{post['id']}"), 404, "post_not_found")
+    for method in ("PATCH", "DELETE"):
+        body = {"description": "Mine?"} if method == "PATCH" else None
+        problem(fan.ask(method, f"/v1/posts/{post['id']}", body), 404, "post_not_found")
     problem(fan.ask("PUT", f"/v1/users/{offender.username}/follow"), 404, "user_not_found")
+    # The follows are those that they come back to, in the graph as well.
+    assert [state.following for state in profiles.follows_among([pair, pair[::-1]])] == [True, True]
     assert fan.get("/v1/feed")["items"] == []
     assert fan.get("/v1/notifications")["items"] == []
     assert fan.get("/v1/me")["unread"]["notifications"] == 0

@@ -112,6 +112,25 @@ def test_a_list_filled_to_the_brim_may_have_more_behind_it() -> None:
     assert not ended()
 
 
+def test_what_is_older_than_all_it_has_is_not_put_in_for_what_is_between_may_be_missing() -> None:
+    cache.run_sync(LIST.fill(OWNER, begin(), [entry(n) for n in range(10, 15)]))
+    cache.run_sync(LIST.remove(OWNER, [entry(14)]), LIST.add(OWNER, [entry(2)]))
+    assert held() == [13, 12, 11, 10]
+    cache.run_sync(LIST.add(OWNER, [entry(20)]), LIST.add(OWNER, [entry(19)]), LIST.add(OWNER, [entry(18)]))
+    assert held() == [20, 19, 18, 13, 12]
+
+
+def test_one_that_shrank_to_half_is_built_again_unless_it_is_whole() -> None:
+    cache.run_sync(LIST.fill(OWNER, begin(), [entry(n) for n in range(10, 15)]))
+    cache.run_sync(*[LIST.remove(OWNER, [entry(n)]) for n in (14, 13, 12)])
+    assert held() == [11, 10]
+    cache.run_sync(LIST.remove(OWNER, [entry(11)]))
+    assert held() is None
+    cache.run_sync(LIST.fill(OWNER, begin(), [entry(1), entry(2)]), LIST.remove(OWNER, [entry(2)]))
+    cache.run_sync(LIST.add(OWNER, [entry(0)]))
+    assert held() == [1, 0]
+
+
 def ended() -> bool:
     return LIST.take(cache.run_sync(*LIST.ask(OWNER, None, 10)), 10).ended
 

@@ -1,6 +1,6 @@
-"""What a kind of thing to verify is, and how a difference is said."""
+"""What is common to all kinds: what a difference is, and how it is shown."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from shared.kernel import cache, ids
@@ -9,6 +9,7 @@ from shared.kernel.projection import VERSION_DIGITS
 SHOWN_CHARACTERS: Final = 120
 REBUILT: Final = "written anew"
 DROPPED: Final = "dropped; the next read fills it"
+COMPLETE: Final = "~"
 
 
 class Wrong(NamedTuple):
@@ -32,13 +33,21 @@ def owner(key: str) -> int:
     return ids.decode(key.rpartition(":")[2])
 
 
-def drop(keys: Sequence[str]) -> None:
-    """Take keys away, for the next read to fill."""
-    cache.run_sync(("DEL", *keys))
+def judge_map(key: str, has: dict[str, bytes], says: dict[str, tuple[int, bytes]]) -> Iterator[Wrong]:
+    """A map of versioned fields: complete where it says so, with "~"."""
+    complete = has.pop(COMPLETE, None) is not None
+    names = {*has, *says} if complete else {*has}
+    for name in sorted(names):
+        there, (version, flags) = has.get(name, b"0" * VERSION_DIGITS), says.get(name, (0, b""))
+        # A version that is ahead would refuse what comes; of one who is nothing to them Postgres tells no version.
+        ahead = name in says and int(there[:VERSION_DIGITS]) > version
+        if ahead or there[VERSION_DIGITS:] != flags:
+            yield Wrong(key, f"{name} {shown(there)}", f"{name} {shown(b'%016d%b' % (version, flags))}")
+            return
 
 
 def shown(value: bytes) -> str:
-    """A value, with its version if it carries one."""
+    """A versioned value."""
     version, body = value[:VERSION_DIGITS], value[VERSION_DIGITS:]
     if not version.isdigit() or len(version) < VERSION_DIGITS:
         return short(value.decode(errors="replace"))
@@ -46,5 +55,10 @@ def shown(value: bytes) -> str:
 
 
 def short(text: str) -> str:
-    """The beginning of a text, if it is long."""
+    """A text, cut to what fits a line."""
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
+
+
+def drop(keys: Sequence[str]) -> None:
+    """Take keys away."""
+    cache.run_sync(("DEL", *keys))
