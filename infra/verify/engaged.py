@@ -88,9 +88,10 @@ def _judge_placed(keys: Sequence[str]) -> Iterator[Wrong]:
     pairs = [pair_of(key) for key in keys]
     versions = {(row.follower_id, row.followee_id): row.version for row in users.follows_among(pairs)}
     for key, pair, value in zip(keys, pairs, there, strict=True):
-        # One that is behind is overtaken by the next change; one that is ahead would refuse it.
+        # One that is behind is overtaken by the next change; one that is ahead would refuse it. Of who deleted their
+        # account there is nothing left, and nothing comes.
         wanted = b"%0*d" % (VERSION_DIGITS, versions.get(pair, 0))
-        if value is not None and value > wanted:
+        if value is not None and pair in versions and value > wanted:
             yield Wrong(key, shown(value), shown(wanted))
 
 

@@ -220,6 +220,12 @@ def follow_key(pair: tuple[int, int]) -> str:
     return f"{ids.encode(pair[0])}>{ids.encode(pair[1])}"
 
 
+def of_people_there(entries: list[Any]) -> list[Any]:
+    """The entries of a list whose users have not deleted their accounts: no card shows those who have."""
+    there = {state.id for state in users.states_of([entry.user_id for entry in entries]) if state.active}
+    return [entry for entry in entries if entry.user_id in there]
+
+
 def of_posts_there(entries: list[Any]) -> list[Any]:
     """The entries of a list whose posts were not deleted: those that were are hidden by their own cards."""
     there = {row.id for row in posts.load(entry.post_id for entry in entries) if row.deleted_at is None}
@@ -248,7 +254,10 @@ KINDS: Final[dict[str, Kind]] = {
         kept.name: recent(kept, partial(posts_listed.newest, kept), of_posts_there)
         for kept in (posts.SAVED, posts.REACTED, posts.MENTIONING)
     },
-    **{kept.name: recent(kept, partial(engaging.newest, part)) for part, kept in engagements.OF_SUBJECT.items()},
+    **{
+        kept.name: recent(kept, partial(engaging.newest, part), of_people_there)
+        for part, kept in engagements.OF_SUBJECT.items()
+    },
     comments.COMMENTED.name: recent(comments.COMMENTED, commented.newest),
     "placed": PLACED,
     "session": Kind(_judge_sessions, _mend_sessions, REBUILT),

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from infra.leaks import plant
 from infra.local.stack import Stack
 from shared.kernel import db, ids, ledger
 from shared.notifications import actions, reads
@@ -20,6 +19,7 @@ STAND = db.Statement(
        ON CONFLICT (user_id, other_id)
        DO UPDATE SET blocked_at = excluded.blocked_at, muted_at = excluded.muted_at, version = r.version + 1"""
 )
+LEAVE = db.Statement("UPDATE users SET state = 'deleted', version = version + 1 WHERE id = :id")
 Hide = Callable[[int, int], None]
 
 
@@ -46,7 +46,9 @@ def mutes(owner: int, actor: int) -> None:
 
 
 def outlives(owner: int, actor: int) -> None:
-    plant.leave(actor, "deleted")
+    with db.connection() as conn:
+        LEAVE.run(conn, id=actor)
+    profiles.refresh([actor])
 
 
 def later_id() -> int:

@@ -292,7 +292,7 @@ def test_a_deleted_post_in_what_was_saved_is_no_difference(world: World) -> None
     reader.put(f"/v1/posts/{post}/save")
     assert reader.get("/v1/me/saved")["items"][0]["id"] == post
     key = f"saved:{world.names[1]}"
-    (before,) = wait_until(lambda: reader.get("/v1/me/saved") and cache.run_sync(("GET", key)))
+    before = wait_until(lambda: reader.get("/v1/me/saved") and cache.run_sync(("GET", key))[0])
     author.delete(f"/v1/posts/{post}")
     # As it stays where the event of the save came before the read.
     cache.run_sync(("SET", key, before))
