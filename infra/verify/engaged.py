@@ -1,15 +1,17 @@
 """How the lists and maps are judged that say who engaged with what, and who follows whom."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from infra.verify.judging import DROPPED, Kind, Wrong, drop, judge_map, owner, short, shown
+from shared.comments import projection as comments
 from shared.engagement import reads as engagement
 from shared.kernel import cache, ids
 from shared.kernel.projection import VERSION_DIGITS
 from shared.kernel.recent import Recent
+from shared.posts import projection as posts
 from shared.profiles import reads as users
 from shared.visibility import followed_by
 
@@ -18,7 +20,7 @@ _UNKNOWN = b"?"
 
 
 def recent(
-    kept: Recent[Any], newest: Callable[[int], list[Any]], there: Callable[[list[Any]], list[Any]] | None = None
+    kept: Recent[Any], newest: Callable[[int], list[Any]], there: Callable[[int, list[Any]], list[Any]] | None = None
 ) -> Kind:
     """Lists kept as one value, which `newest` fills; `there` leaves the entries that are still to be seen."""
 
@@ -32,14 +34,14 @@ def recent(
                 has = kept.decoded(value)
             except msgspec.MsgspecError:
                 has = None
-            if has is None or not alike(has, says):
+            if has is None or not alike(owner(key), has, says):
                 yield Wrong(key, "what can't be read" if has is None else _listed(has), _listed(says))
 
-    def alike(has: list[Any], says: list[Any]) -> bool:
+    def alike(whose: int, has: list[Any], says: list[Any]) -> bool:
         if has == says or there is None:
             return has == says
         # What is there no more made place for what is older.
-        left = there(has)
+        left = there(whose, has)
         return left == says[: len(left)] and (len(left) == len(says) or len(has) >= kept.keep)
 
     def mend(keys: Sequence[str]) -> None:
@@ -61,12 +63,24 @@ def _judge_engaged(keys: Sequence[str]) -> Iterator[Wrong]:
         since = None if floor is None else floor[VERSION_DIGITS:].decode()
         # From its floor on the map tells of everything, and below it of what it has.
         says = {name: said for name, said in says.items() if name in has or (since is not None and name >= since)}
+        # Of what was erased nobody asks any more.
+        gone = erased(ids.decode(name) for name in has if name != _FLOOR and name not in says)
+        has = {name: value for name, value in has.items() if name == _FLOOR or ids.decode(name) not in gone}
         yield from judge_map(key, has, says)
+
+
+def erased(subjects: Iterable[int]) -> set[int]:
+    """Those of these subjects that are neither posts nor comments: erased with the account whose they were."""
+    asked = {*subjects}
+    return asked - {row.id for row in posts.load(asked)} - {row.id for row in comments.load(asked)}
 
 
 def _judge_followed_by(keys: Sequence[str]) -> Iterator[Wrong]:
     for key, there in _maps(keys):
-        has = {name: value for name, value in there.items() if value[VERSION_DIGITS:] != _UNKNOWN}
+        # Of who deleted their account nobody asks any more.
+        active = {ids.encode(state.id) for state in users.states_of(list(map(ids.decode, there))) if state.active}
+        known = {name: value for name, value in there.items() if value[VERSION_DIGITS:] != _UNKNOWN}
+        has = {name: value for name, value in known.items() if name in active}
         yield from judge_map(key, has, followed_by.fields_of(owner(key), [ids.decode(name) for name in has]))
 
 

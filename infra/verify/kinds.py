@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from infra.verify.engaged import ENGAGED, FOLLOWED_BY, PLACED, pair_of, recent
+from infra.verify.engaged import ENGAGED, FOLLOWED_BY, PLACED, erased, pair_of, recent
 from infra.verify.judging import COMPLETE, DROPPED, REBUILT, Kind, Wrong, drop, judge_map, owner, short, shown
 from shared.comments import lists as commented
 from shared.comments import projection as comments
@@ -92,7 +92,7 @@ def _timeline(
         # have lost entries since. One that is has all, and may have grown by one or two.
         whole = has[-1:] == [WHOLE]
         has = has[: len(has) - whole]
-        if seen is not None:
+        if seen is not None and has != says:
             has, says = seen(owner(key), has), seen(owner(key), says)
         end = None if whole and len(says) < timeline.keep else min(len(has), len(says))
         if has[:end] != says[:end]:
@@ -116,7 +116,14 @@ def _shown_in_feed(user_id: int, entries: list[str]) -> list[str]:
     found = {text: decoded(text) for text in entries}
     people = {person for entry in found.values() for person in (entry.teller, entry.author_id)}
     relations = visibility.between(user_id, list(people))
-    return [text for text, entry in found.items() if feed.belongs(user_id, entry, relations)]
+    # And so may what was deleted: a post, or the account of who reposted it.
+    there = {row.id for row in posts.load({entry.post_id for entry in found.values()}) if row.deleted_at is None}
+    active = {state.id for state in users.states_of(list(people)) if state.active}
+    return [
+        text
+        for text, entry in found.items()
+        if feed.belongs(user_id, entry, relations) and entry.post_id in there and entry.teller in active
+    ]
 
 
 def _judge_relations(keys: Sequence[str]) -> Iterator[Wrong]:
@@ -220,13 +227,18 @@ def follow_key(pair: tuple[int, int]) -> str:
     return f"{ids.encode(pair[0])}>{ids.encode(pair[1])}"
 
 
-def of_people_there(entries: list[Any]) -> list[Any]:
-    """The entries of a list whose users have not deleted their accounts: no card shows those who have."""
+def of_people_there(subject: int, entries: list[Any]) -> list[Any]:
+    """The entries of a list about a subject whose users have not deleted their accounts: no card shows those who have.
+
+    Nor is anything shown of a subject that was erased itself.
+    """
+    if erased([subject]):
+        return []
     there = {state.id for state in users.states_of([entry.user_id for entry in entries]) if state.active}
     return [entry for entry in entries if entry.user_id in there]
 
 
-def of_posts_there(entries: list[Any]) -> list[Any]:
+def of_posts_there(_: int, entries: list[Any]) -> list[Any]:
     """The entries of a list whose posts were not deleted: those that were are hidden by their own cards."""
     there = {row.id for row in posts.load(entry.post_id for entry in entries) if row.deleted_at is None}
     return [entry for entry in entries if entry.post_id in there]

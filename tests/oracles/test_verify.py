@@ -278,11 +278,11 @@ def test_what_postgres_has_and_no_event_told_is_found(world: World) -> None:
 def test_what_a_feed_has_of_those_who_are_hidden_is_no_difference(world: World) -> None:
     # By one who is muted; told by one who isn't, of a post by one who is.
     viewer, muted, other = world.names[2], world.names[1], world.names[0]
-    hidden = ids.encode(ids.new_id())
-    entries = (hidden * 2 + muted, ids.encode(ids.new_id()) + hidden + muted + other)
+    post = world.posts[0]
+    entries = (post * 2 + muted, ids.encode(ids.new_id()) + post + muted + other)
     cache.run_sync(("ZADD", f"feed:{viewer}", 0, entries[0], 0, entries[1]))
     assert differences(world) == []
-    cache.run_sync(("ZADD", f"feed:{viewer}", 0, ids.encode(ids.new_id()) + hidden + other * 2))
+    cache.run_sync(("ZADD", f"feed:{viewer}", 0, ids.encode(ids.new_id()) + post + other * 2))
     assert {one.kind for one in differences(world)} == {"feed"}
 
 
