@@ -168,6 +168,8 @@ def _refusal(conn: db.Connection, caller: Caller, username: str, verb: str) -> E
 
 def _fresh_profile(user_id: int, users: list[store.UserRow], relation: Relation, *, followed_by: bool) -> Profile:
     user = next(user for user in users if user.id == user_id)
+    if user.state != "active":
+        raise NotFound("user_not_found")  # gone while this waited for the lock
     rest = projection.rest_of(user)
     return Profile(
         user=msgspec.json.decode(projection.encoded_card(user), type=UserCard),

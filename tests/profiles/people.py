@@ -1,5 +1,7 @@
 """Users put straight into Postgres: more of them than a test has time to sign up."""
 
+import secrets
+
 import msgspec
 
 from shared.kernel import clock, db, ids
@@ -30,7 +32,8 @@ INSERT = db.Statement(
 
 def insert_followers(owner: Person, count: int, *, days_ago: int = 1) -> list[str]:
     """Their usernames, the newest first."""
-    first = clock.now_ms() - ids.EPOCH_MS - days_ago * 86_400_000
+    # From some moment of an hour on: others who do so at nearly the same time get other ids.
+    first = clock.now_ms() - ids.EPOCH_MS - days_ago * 86_400_000 - secrets.randbelow(3_600_000)
     made = [((first + n) << ids.RANDOM_BITS) | (ids.new_id() & 0xFFFF) for n in range(count)]
     with db.connection() as conn:
         rows = INSERT.all(conn, owner=profiles.named([owner.username])[owner.username], ids=made, now=clock.now_ms())
