@@ -148,14 +148,14 @@ def _judge_notifications(keys: Sequence[str]) -> Iterator[Wrong]:
 
 def _entries(value: bytes) -> list[notifications.Entry] | None:
     try:
-        return notifications.take([value, None])[0]
+        return notifications.NOTIFICATIONS.decoded(value)
     except msgspec.DecodeError:
         return None
 
 
 def _alike(has: list[notifications.Entry], says: list[notifications.Entry], *, except_for: set[int]) -> bool:
     # A cached count of actors who are gone is right again within the hour (shared/notifications/projection.py).
-    full = except_for and notifications.KEPT in (len(has), len(says))
+    full = except_for and notifications.NOTIFICATIONS.keep in (len(has), len(says))
     has, says = ([entry for entry in entries if _group(entry) not in except_for] for entries in (has, says))
     end = min(len(has), len(says)) if full else None
     return has[:end] == says[:end]

@@ -1,14 +1,14 @@
 """Notifications as their owner sees them: groups in the first trip, actors' cards and relations in the second."""
 
-from collections.abc import Collection
-from typing import get_args
+from collections.abc import Collection, Sequence
+from typing import Any, get_args
 
-from shared.kernel import cache, db, guard, ids, running, single_flight
+from shared.kernel import cache, db, guard, ids
 from shared.kernel.endpoint import Caller, Encoded
-from shared.kernel.pages import PageQuery, cursor, join
+from shared.kernel.pages import PageQuery, refilled
 from shared.notifications import projection, store
 from shared.notifications.model import NotificationSettings, NotificationType
-from shared.notifications.projection import Entry
+from shared.notifications.projection import NOTIFICATIONS, Entry
 from shared.profiles import reads as profiles
 from shared.visibility import reads as visibility
 from shared.visibility.model import may_notify
@@ -16,25 +16,22 @@ from shared.visibility.model import may_notify
 
 async def page(caller: Caller, query: PageQuery) -> Encoded:
     """A page of the caller's notifications, latest first, refilled for what the gate took out."""
-    before = query.before("n")
-    items: list[bytes] = []
-    while True:
-        wanted = query.limit - len(items) + 1
-        entries = await _entries(caller.user_id, before, wanted)
-        for position, encoded in await _visible(caller, entries):
-            if len(items) == query.limit:
-                return join(items, cursor("n", before or 0))
-            items.append(encoded)
-            before = position
-        if len(entries) < wanted:
-            return join(items, None)
-        if len(items) < query.limit:
-            before = entries[-1].latest_id
-        elif before == entries[-1].latest_id:
-            return join(items, cursor("n", before or 0))
-        else:
-            # The last one asked for was hidden; whether more follow is for the next page to say.
-            return join(items, cursor("n", entries[-1].latest_id))
+
+    def load(before: int, count: int) -> list[Entry]:
+        return _load(caller.user_id, before, count)
+
+    async def entries(before: int | None, count: int) -> list[Entry]:
+        reply: Any = None
+        try:
+            (reply,) = await guard.first(NOTIFICATIONS.ask(caller.user_id))
+        except cache.CacheUnavailable:
+            pass  # Postgres has the list too
+        return await NOTIFICATIONS.take(caller.user_id, reply, before, count, load)
+
+    async def visible(found: Sequence[Entry]) -> list[tuple[int, bytes]]:
+        return await _visible(caller, found)
+
+    return await refilled("n", query, entries, visible)
 
 
 def unread_count(user_id: int) -> int:
@@ -67,35 +64,9 @@ def encoded(entry: Entry, found: dict[int, profiles.Card]) -> bytes:
     return b'%b,"actors":[%b]}' % (entry.head, actors)
 
 
-async def _entries(user_id: int, before: int | None, count: int) -> list[Entry]:
-    generation: bytes | None = None
-    try:
-        (reply,) = await guard.first(projection.ask(user_id))
-        entries, generation = projection.take(reply)
-    except cache.CacheUnavailable:
-        entries = None
-    if entries is None and generation is not None:
-        # A write that Redis was told of has given it another generation: who asks for this one misses nothing.
-        missed = ("notifications", user_id, generation)
-        entries = await single_flight.shared(missed, lambda: _fill(user_id, generation))
-    older = [entry for entry in entries or [] if before is None or entry.latest_id < before]
-    if entries is not None and (len(older) >= count or len(entries) < projection.KEPT):
-        return older[:count]
-    return await running.in_thread(_load, user_id, ids.MAX if before is None else before, count)
-
-
-async def _fill(user_id: int, generation: bytes) -> list[Entry]:
-    entries = await running.in_thread(newest, user_id)
-    try:
-        await cache.run(projection.fill(user_id, generation, entries))
-    except cache.CacheUnavailable:
-        pass  # the answer is at hand; a later read fills the cache
-    return entries
-
-
 def newest(user_id: int) -> list[Entry]:
     """The notifications of a user as they are kept in Redis, of Postgres."""
-    return _load(user_id, ids.MAX, projection.KEPT)
+    return _load(user_id, ids.MAX, NOTIFICATIONS.keep)
 
 
 def _load(user_id: int, before: int, count: int) -> list[Entry]:
@@ -104,7 +75,7 @@ def _load(user_id: int, before: int, count: int) -> list[Entry]:
     return [projection.entry_of(group) for group in groups]
 
 
-async def _visible(caller: Caller, entries: list[Entry]) -> list[tuple[int, bytes]]:
+async def _visible(caller: Caller, entries: Sequence[Entry]) -> list[tuple[int, bytes]]:
     actors = list({actor: None for entry in entries for actor in entry.actors})
     if not actors:
         return []
@@ -115,4 +86,4 @@ async def _visible(caller: Caller, entries: list[Entry]) -> list[tuple[int, byte
     found = await profiles.take_cards(actors, replies[0])
     relations = await visibility.take(caller.user_id, actors, replies[1])
     heard = {actor: card for actor, card in found.items() if may_notify(relations[actor])}
-    return [(entry.latest_id, encoded(entry, heard)) for entry in entries if not heard.keys().isdisjoint(entry.actors)]
+    return [(entry.position, encoded(entry, heard)) for entry in entries if not heard.keys().isdisjoint(entry.actors)]

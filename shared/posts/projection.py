@@ -11,11 +11,11 @@ import msgspec
 
 from shared.engagement.model import Part
 from shared.feed.model import Entry, shown, withdrawn
-from shared.kernel import cache, db, ids, storage
+from shared.kernel import cache, db, ids
 from shared.kernel.projection import put
 from shared.kernel.recent import Recent
 from shared.kernel.timeline import Timeline
-from shared.media.model import Media, kind_of
+from shared.media import reads as media
 from shared.posts import store
 from shared.posts.model import PostCore, PostCounts, entities_in
 
@@ -36,18 +36,7 @@ def core_of(row: store.PostRow) -> PostCore:
     return PostCore(
         id=ids.encode(row.id),
         type=row.type,
-        media=[
-            Media(
-                type="video" if kind_of(medium["content_type"]) == "video" else "photo",
-                content_type=medium["content_type"],
-                url=storage.public_url(medium["actual"]),
-                placeholder_url=storage.public_url(medium["placeholder"]),
-                width=medium["width"],
-                height=medium["height"],
-                alt_text=medium["alt_text"],
-            )
-            for medium in row.media
-        ],
+        media=[media.shown(medium) for medium in row.media],
         description=row.description,
         mentions=row.mentions,
         hashtags=row.hashtags,
