@@ -233,12 +233,13 @@ def _of_posts(name: str, table: str, key: str) -> Step:
     )
 
 
-# One at a time: what is above a comment changes with it (shared/comments/store.py, DELETE).
+# One at a time: what is above a comment changes with it. Under the lock under which all comments of a post are deleted
+# (shared/comments/store.py, LOCK_DELETIONS), so that the statement after it sees what those before it did.
 _COMMENT: Final = Step(
     "comments",
     db.Statement(
         f"""WITH RECURSIVE target AS MATERIALIZED (
-              SELECT id FROM comments WHERE author_id = :user_id AND deleted_at IS NULL LIMIT 1),
+              SELECT id FROM comments WHERE author_id = :user_id AND deleted_at IS NULL ORDER BY id LIMIT 1),
             deleted AS (
               UPDATE comments c SET deleted_at = greatest(:now, coalesce(c.edited_at, c.created_at) + 1), text = '',
                      attachment = NULL, mentions = '{{}}', gone = c.reply_count = 0, version = c.version + 1
@@ -267,6 +268,13 @@ _COMMENT: Final = Step(
             )
         }
             SELECT count(*) FROM deleted""",
+        CountRow,
+    ),
+    lock=db.Statement(
+        """SELECT count(held) FROM (
+             SELECT pg_advisory_xact_lock(post_id) IS NOT NULL AS held
+               FROM (SELECT post_id FROM comments WHERE author_id = :user_id AND deleted_at IS NULL
+                      ORDER BY id LIMIT 1) next) locked""",
         CountRow,
     ),
 )
