@@ -46,7 +46,7 @@ def _tell(chunk: FeedChunk, entry: Entry, followers: list[int]) -> None:
     relations = visibility.towards(entry.teller, followers)
     found = None if chunk.deleted else _snapshot(entry)
     everyone = list(relations)
-    if found is None:
+    if found is None and (chunk.deleted or not _is_there(entry)):
         cache.run_sync(*withdrawn(everyone, entry))
     else:
         everyone = [user_id for user_id, relation in relations.items() if shows_in_feed(relation, own=False)]
@@ -65,12 +65,16 @@ def _tell(chunk: FeedChunk, entry: Entry, followers: list[int]) -> None:
 
 
 def _snapshot(entry: Entry) -> posts.Snapshot | None:
-    repost = entry.repost
-    if repost is None:
-        return posts.snapshot(entry.post_id)
-    if not engagement.is_reposted(entry.post_id, repost.user_id, repost.id):
+    if not _is_there(entry):
         return None
-    return posts.snapshot(entry.post_id, repost.user_id)
+    return posts.snapshot(entry.post_id, None if entry.repost is None else entry.repost.user_id)
+
+
+def _is_there(entry: Entry) -> bool:
+    """Whether it belongs in feeds, also if nobody sees it just now: who is suspended comes back to what was theirs."""
+    repost = entry.repost
+    undone = repost is not None and not engagement.is_reposted(entry.post_id, repost.user_id, repost.id)
+    return not undone and posts.is_there(entry.post_id)
 
 
 def _tell_there(entry: Entry, found: posts.Snapshot, followers: list[int], once: str) -> None:

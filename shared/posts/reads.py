@@ -220,6 +220,11 @@ class Snapshot(msgspec.Struct, frozen=True):
         return spliced(self.body, self.author, done, self.reposter)
 
 
+def is_there(post_id: int) -> bool:
+    """Whether a post is there, of Postgres: hidden or not."""
+    return any(row.deleted_at is None for row in projection.load([post_id]))
+
+
 def snapshot(post_id: int, reposter: int | None = None) -> Snapshot | None:
     """A post, as `reposter` shows it where it is a repost; None if post, author or reposter is gone."""
     rows = projection.load([post_id])

@@ -7,6 +7,8 @@ import httpx
 import pytest
 
 from infra.local.stack import Stack
+from shared.feed import actions as feeds
+from shared.feed.model import FeedChunk
 from shared.kernel import ids
 from shared.moderation import actions
 from shared.profiles import reads as profiles
@@ -69,6 +71,9 @@ def test_from_a_report_to_a_suspension_and_back(
     problem(fan.ask("PUT", f"/v1/users/{offender.username}/follow"), 404, "user_not_found")
     # The follows are those that they come back to, in the graph as well.
     assert [state.following for state in profiles.follows_among([pair, (pair[1], pair[0])])] == [True, True]
+    assert fan.get("/v1/feed")["items"] == []
+    # What is told again meanwhile, as events may be, takes nothing out for good.
+    feeds.fan_out(FeedChunk(ids.decode(post["id"]), pair[1], after=0, deleted=False))
     assert fan.get("/v1/feed")["items"] == []
     assert fan.get("/v1/notifications")["items"] == []
     assert fan.get("/v1/me")["unread"]["notifications"] == 0
