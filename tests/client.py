@@ -97,6 +97,10 @@ class Visitor:
         """A PUT that must succeed; its body."""
         return _ok(self.ask("PUT", path, body))
 
+    def patch(self, path: str, body: Any) -> Any:
+        """A PATCH that must succeed; its body."""
+        return _ok(self.ask("PATCH", path, body))
+
     def delete(self, path: str) -> Any:
         """A DELETE that must succeed; its body, or None."""
         return _ok(self.ask("DELETE", path))
