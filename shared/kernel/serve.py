@@ -125,12 +125,15 @@ class _Exchange:
         if endpoint.is_async:
             await self._ask_guard()
             return self._success(endpoint, result)
-        key = request.field(b"idempotency-key") if endpoint.method == "POST" else None
+        key = self._idempotency_key(endpoint)
         call = partial(self._call, endpoint, arguments)
         if key is not None:
             call = partial(idempotency.once, self._scope(), key, request.path, body, call, self._problem)
         async with self.places[endpoint.name]:
             return await events.perform(call)
+
+    def _idempotency_key(self, endpoint: Endpoint) -> str | None:
+        return self.request.field(b"idempotency-key") if endpoint.method == "POST" else None
 
     def _call(self, endpoint: Endpoint, arguments: dict[str, Any]) -> http.Answer:
         return self._success(endpoint, endpoint.function(**arguments))
@@ -175,7 +178,8 @@ class _Exchange:
             await self.guard.ask()
 
     async def _read_input(self, endpoint: Endpoint, arguments: dict[str, Any]) -> bytes:
-        errors: list[FieldError] = []
+        key = self._idempotency_key(endpoint)
+        errors = [] if key is None else idempotency.faults(key)
         if endpoint.query is not None:
             try:
                 query = self.request.query

@@ -208,6 +208,91 @@ class TestBodies:
         assert faults(refused)["name"] == "blank"
 
 
+class TestFaultsOfEveryKindAtOnce:
+    """What can be told of a field is told, whatever is wrong with the others."""
+
+    @pytest.mark.parametrize("format", ["json", "msgpack"])
+    def test_uploads(self, carol: Person, problem: Problem, format: Any) -> None:
+        files: list[dict[str, Any]] = [
+            {"variant": "actual", "content_type": "image/jpeg", "size": 1},
+            {"variant": "small", "content_type": "image/jpeg", "size": "big"},
+            {"variant": "actual", "content_type": "audio/mpeg", "size": 5000, "x": 1},
+            {"variant": 7, "content_type": "image/gif", "size": 5000},
+            {"variant": "placeholder", "content_type": "video/mp4", "size": 5000},
+            {"variant": "placeholder", "content_type": "image/png"},
+        ]
+        answer = carol.speaking(format).ask("POST", "/v1/uploads", {"purpose": "post", "files": files})
+        told = {
+            "files[0].size": "wrong_size",
+            "files[1].variant": "wrong_variant",
+            "files[1].size": "wrong_type",
+            "files[2].content_type": "wrong_content_type",
+            "files[2].x": "unknown_field",
+            "files[3].variant": "wrong_type",
+            "files[3].content_type": "wrong_content_type",
+            "files[4].content_type": "wrong_content_type",
+            "files[5].size": "missing",
+        }
+        assert faults(problem(answer, 422, "invalid")) == told
+        # For what nobody knows, sizes can be told all the same.
+        answer = carol.ask("POST", "/v1/uploads", {"purpose": "fun", "files": files[:1] + files[4:5]})
+        assert faults(problem(answer, 422, "invalid")) == {
+            "purpose": "invalid",
+            "files[0].size": "wrong_size",
+            "files[1].content_type": "wrong_content_type",
+        }
+
+    def test_a_reel_of_two_with_faults(self, carol: Person, problem: Problem) -> None:
+        media = [{"actual": "a", "placeholder": "b", "width": 0, "height": 1}, {"actual": "c", "width": 1, "height": 1}]
+        answer = carol.ask("POST", "/v1/posts", {"type": "reel", "media": media, "description": "x" * 2201})
+        assert faults(problem(answer, 422, "invalid")) == {
+            "media": "too_many",
+            "media[0].width": "invalid",
+            "media[1].placeholder": "missing",
+            "description": "invalid",
+        }
+
+    def test_a_list_with_faults_of_both_kinds(self, carol: Person, problem: Problem) -> None:
+        body = {"links": ["javascript:1", 5, "https://ok.example", "x" * 201], "name": "\u202e"}
+        assert faults(problem(carol.ask("PATCH", "/v1/me", body), 422, "invalid")) == {
+            "links[0]": "invalid_link",
+            "links[1]": "wrong_type",
+            "links[3]": "invalid",
+            "name": "control_character",
+        }
+
+    def test_a_password_that_is_the_username(self, visitor: Visitor, problem: Problem) -> None:
+        account = {"signup_token": 1, "username": "somebody.new", "name": "S", "password": "Somebody.New"}
+        assert faults(problem(visitor.ask("POST", "/v1/signup/complete", account), 422, "invalid")) == {
+            "signup_token": "wrong_type",
+            "password": "too_obvious",
+        }
+
+    def test_a_blank_comment_with_more(self, carol: Person, problem: Problem) -> None:
+        path = f"/v1/posts/{carol.post_photo()['id']}/comments"
+        answer = carol.ask("POST", path, {"text": " ", "attachment": None, "colour": "red"})
+        assert faults(problem(answer, 422, "invalid")) == {"text": "blank", "colour": "unknown_field"}
+        answer = carol.ask("POST", path, {"text": " ", "attachment": {"actual": 1}})
+        assert "text" not in faults(problem(answer, 422, "invalid"))
+
+    def test_queries(self, carol: Person, problem: Problem) -> None:
+        post = carol.post_photo()
+        for path, told in (
+            ("/v1/feed?limit=0&cursor=x", {"limit": "invalid", "cursor": "malformed"}),
+            ("/v1/feed?cursor=x&colour=red", {"cursor": "malformed", "colour": "unknown_field"}),
+            (
+                f"/v1/posts/{post['id']}/reactions?emoji=x&cursor=x&limit=y",
+                {"emoji": "not_an_emoji", "cursor": "malformed", "limit": "wrong_type"},
+            ),
+            (f"/v1/posts/{post['id']}/reactions?emoji=x&cursor=x", {"emoji": "not_an_emoji", "cursor": "malformed"}),
+        ):
+            assert faults(problem(carol.ask("GET", path), 422, "invalid")) == told, path
+
+    def test_an_idempotency_key_and_a_body(self, visitor: Visitor, problem: Problem) -> None:
+        answer = visitor.ask("POST", "/v1/signup", {"email": "x"}, idempotency_key="k" * 256)
+        assert faults(problem(answer, 422, "invalid")) == {"Idempotency-Key": "malformed", "email": "invalid_email"}
+
+
 class TestMediaTypes:
     @pytest.mark.parametrize("kind", ["text/plain", "application/xml", "application/json; charset=utf-16", "", "x"])
     def test_a_body_of_another_type(self, visitor: Visitor, problem: Problem, kind: str) -> None:
