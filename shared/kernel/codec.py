@@ -24,7 +24,7 @@ Format = Literal["json", "msgpack"]
 Rules = Mapping[str | tuple[str, ...], Callable[..., list[FieldError]]]
 JSON_TYPE: Final = "application/json"
 MSGPACK_TYPE: Final = "application/vnd.msgpack"
-_FORMATS: Final[dict[str, Format]] = {
+FORMATS: Final[dict[str, Format]] = {
     "application/json": "json",
     "application/vnd.msgpack": "msgpack",
     "application/msgpack": "msgpack",
@@ -41,18 +41,18 @@ def format_of_body(content_type: str | None) -> Format:
     if content_type is None:
         return "json"
     media, _, parameters = content_type.partition(";")
-    found = _FORMATS.get(media.strip().lower())
+    found = FORMATS.get(media.strip().lower())
     charset = parameters.partition("charset=")[2].strip(' "').lower()
     if found is None or charset not in ("", "utf-8", "utf8"):
         raise UnsupportedMediaType("unsupported_media_type", f"Send {JSON_TYPE} or {MSGPACK_TYPE}.")
     return found
 
 
-def format_of_answer(accept: str | None) -> Format:
-    """The format the client likes best. Raises NotAcceptable when it takes none of ours."""
+def type_of_answer(accept: str | None) -> str:
+    """The media type the client likes best, one of those with a format. Raises NotAcceptable when it takes none."""
     if accept is None or accept == "*/*" or accept == JSON_TYPE:
-        return "json"
-    best: Format | None = None
+        return JSON_TYPE
+    best = ""
     best_quality = 0.0
     for part in accept.split(","):
         media, *parameters = (piece.strip().lower() for piece in part.split(";"))
@@ -63,10 +63,10 @@ def format_of_answer(accept: str | None) -> Format:
                     quality = float(parameter[2:])
                 except ValueError:
                     quality = 0.0
-        found: Format | None = "json" if media in ("*/*", "application/*", "") else _FORMATS.get(media)
-        if found and quality > best_quality:
+        found = JSON_TYPE if media in ("*/*", "application/*", "") else media
+        if found in FORMATS and quality > best_quality:
             best, best_quality = found, quality
-    if best is None:
+    if not best:
         raise NotAcceptable("not_acceptable", f"Answers come as {JSON_TYPE} or {MSGPACK_TYPE}.")
     return best
 

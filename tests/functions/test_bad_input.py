@@ -302,6 +302,29 @@ class TestMediaTypes:
     def test_an_answer_of_another_type(self, visitor: Visitor, problem: Problem, accept: str) -> None:
         problem(visitor.ask("GET", "/v1/feed", accept=accept), 406, "not_acceptable")
 
+    @pytest.mark.parametrize(
+        ("accept", "kind"),
+        [
+            ("application/msgpack", "application/msgpack"),
+            ("application/vnd.msgpack", "application/vnd.msgpack"),
+            ("APPLICATION/MSGPACK;q=0.9, application/json;q=0.1", "application/msgpack"),
+            ("application/vnd.msgpack;q=0.1, application/msgpack", "application/msgpack"),
+            ("application/json, application/msgpack", "application/json"),
+            ("text/html, */*;q=0.1", "application/json"),
+        ],
+    )
+    def test_an_answer_is_of_the_type_that_was_asked_for(self, carol: Person, accept: str, kind: str) -> None:
+        expected = carol.get("/v1/me")
+        for method, path in (("GET", "/v1/me"), ("GET", "/v1/nothing"), ("POST", "/v1/live/tickets")):
+            answer = carol.ask(method, path, accept=accept)
+            body = answer.json() if kind == "application/json" else msgpack.unpackb(answer.content)
+            if answer.is_success:
+                assert answer.headers["content-type"] == kind
+                assert body == expected or "ticket" in body
+            else:
+                problem_kind = "application/problem+json" if kind == "application/json" else kind
+                assert (answer.headers["content-type"], body["code"]) == (problem_kind, "no_such_path")
+
     def test_problems_come_in_messagepack_too(self, stack: Stack, problem: Problem) -> None:
         answer = Visitor(stack.api, format="msgpack").ask("GET", "/v1/feed")
         assert answer.headers["content-type"] == MSGPACK
@@ -321,8 +344,21 @@ class TestPathsAndQueries:
         answer = visitor.ask("POST", "/v1/feed")
         problem(answer, 405, "method_not_allowed")
         assert answer.headers["allow"] == "GET, HEAD, OPTIONS"
-        # One that HTTP doesn't know never gets past the framework.
+        # What HTTP doesn't know never gets past its parser.
         assert visitor.ask("BREW", "/v1/feed").status_code in (400, 405)
+
+    @pytest.mark.parametrize("method", ["TRACE", "PROPFIND", "LINK"])
+    def test_a_method_that_no_endpoint_has(self, visitor: Visitor, problem: Problem, method: str) -> None:
+        answer = visitor.ask(method, "/v1/feed", x_request_id="of-a-method.1")
+        assert problem(answer, 405, "method_not_allowed")["instance"] == "urn:request:of-a-method.1"
+        assert answer.headers["allow"] == "GET, HEAD, OPTIONS"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        problem(visitor.ask(method, "/v1/nothing"), 404, "no_such_path")
+        problem(visitor.ask(method, "/healthz"), 405, "method_not_allowed")
+
+    @pytest.mark.parametrize("path", ["/robots.txt", "/favicon.ico"])
+    def test_what_browsers_and_crawlers_ask_unasked(self, visitor: Visitor, problem: Problem, path: str) -> None:
+        problem(visitor.ask("GET", path), 404, "no_such_path")
 
     @pytest.mark.parametrize(
         "request_line",
