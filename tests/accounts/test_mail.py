@@ -1,8 +1,8 @@
 """Mails of codes: no flood to one address, whoever asks for it."""
 
-import email
 import time
 from concurrent.futures import ThreadPoolExecutor
+from email.message import Message as Mail
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Message
@@ -28,9 +28,9 @@ class Relay(Message):
 
     def __init__(self) -> None:
         super().__init__()
-        self.mails: list[email.message.Message] = []
+        self.mails: list[Mail] = []
 
-    def handle_message(self, message: email.message.Message) -> None:
+    def handle_message(self, message: Mail) -> None:
         self.mails.append(message)
 
 
