@@ -72,12 +72,13 @@ def insert_users(count: int) -> list[int]:
     return made
 
 
-def leave(*user_ids: int, state: str = "deleted") -> None:
+def leave(*user_ids: int, state: str = "deleted", signed_out: bool = True) -> None:
     """They are gone, or suspended, but what they made is still there: the moment before it is erased."""
     with db.connection() as conn:
         LEAVE.run(conn, ids=[*user_ids], state=state)
         theirs = SESSIONS.all(conn, ids=[*user_ids])
     # As their events would have it.
-    cache.run_sync(*[sessions.ended(row.id) for row in theirs])
+    if signed_out:
+        cache.run_sync(*[sessions.ended(row.id) for row in theirs])
     profiles.refresh(user_ids)
     graph.project(users=user_ids)
