@@ -7,7 +7,7 @@ from typing import Final
 
 from shared.feed import projection, store
 from shared.feed.model import FEEDS, MERGED_MOST, TOLD, Entry, FeedRepost, decoded, is_mark, mark_of
-from shared.kernel import cache, db, guard, ids, running, single_flight
+from shared.kernel import cache, db, ids, running, single_flight
 from shared.kernel.endpoint import Caller, Encoded
 from shared.kernel.pages import PageQuery, cursor, join
 from shared.posts import reads as posts
@@ -60,17 +60,15 @@ def belongs(user_id: int, entry: Entry, relations: dict[int, Relation]) -> bool:
 
 
 async def _entries(user_id: int, before: int | None, count: int) -> list[Entry]:
-    asked = projection.ask(user_id, before, count)
     try:
-        (reply,) = await guard.first(asked)
-        if reply[0] is None and not reply[1]:
+        found, untold = await projection.read(user_id, before, count)
+        if not found.complete and not untold:
             await single_flight.shared(FEEDS.key(user_id), lambda: build(user_id))
             # Of Redis, which has what was added while it was built.
-            (reply,) = await cache.run(asked)
-        if reply[0] is None and reply[1]:
-            await _build_told([ids.decode(author.decode()) for author in reply[1]])
-            (reply,) = await cache.run(asked)
-        found = FEEDS.take(reply, count)
+            found, untold = await projection.read(user_id, before, count)
+        if untold:
+            await _build_told(untold)
+            found, _ = await projection.read(user_id, before, count)
         if found.complete and (found.ended or not found.exhausted):
             return [decoded(entry) for entry in found.entries]
     except cache.CacheUnavailable:
