@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 SIZES = {"photo:portrait": (480, 600), "photo:square": (480, 480), "photo:landscape": (600, 400)}
 PLACEHOLDER_WIDTH = 96
+PICTURE_SIZES = {"small": 64, "medium": 160, "large": 480}
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,12 @@ def make_photo(seed: int, type: str = "photo:square") -> Photo:
     image = Image.blend(image, grain.resize((width, height)).convert("RGB"), 0.06)
     small = image.resize((PLACEHOLDER_WIDTH, PLACEHOLDER_WIDTH * height // width)).filter(ImageFilter.GaussianBlur(3))
     return Photo(_jpeg(image, 80), _jpeg(small, 90), width, height)
+
+
+def make_picture(seed: int) -> dict[str, bytes]:
+    """A profile picture: a JPEG by size."""
+    image = Image.open(io.BytesIO(make_photo(seed).actual))
+    return {size: _jpeg(image.resize((width, width)), 85) for size, width in PICTURE_SIZES.items()}
 
 
 def _gradient(dice: random.Random, width: int, height: int) -> Image.Image:

@@ -17,6 +17,7 @@ from shared.kernel.problems import Problem, Unavailable, Unreadable
 
 MAX_FRAME: Final = 64 * 1024
 MAX_UNSENT: Final = 1 << 20
+MAX_ID: Final = 64
 PER_SECOND: Final = 20.0
 BURST: Final = 40.0
 CLOSE_SECONDS: Final = 2.0
@@ -31,6 +32,14 @@ Admit = Callable[["Connection"], Awaitable[int]]
 Tell = Callable[["Connection"], None]
 Missed = Callable[[int], Awaitable[list[Event] | None]]
 _log: Final = logging.getLogger("live")
+
+
+class _Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a client asks. `id` comes back with the reply."""
+
+    id: str | int
+    action: str
+    data: dict[str, Any] | None = None
 
 
 class _Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -127,7 +136,7 @@ class Connection(WSListener):
             self._admitted = None  # it has this in its frames: what refers to itself waits for the garbage collector
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """Take a frame in; one that is no request closes the socket."""
+        """Take a frame in; one that nobody could reply to closes the socket."""
         self.heard_at = time.monotonic()
         if frame.msg_type == WSMsgType.CLOSE:
             if not self._closing:
@@ -217,10 +226,10 @@ class Connection(WSListener):
             request = codec.unpack(body, self.format)
         except Unreadable:
             request = None
-        if not isinstance(request, dict) or not _has_shape(cast("dict[Any, Any]", request)):
-            self.close(4400, "bad frame")
-        else:
+        if isinstance(request, dict) and _is_id(cast("dict[Any, Any]", request).get("id")):
             self._requests.put_nowait(request)
+        else:
+            self.close(4400, "bad frame")
 
     async def _serve(self) -> None:
         try:
@@ -244,6 +253,7 @@ class Connection(WSListener):
 
     async def _answer(self, request: dict[str, Any]) -> None:
         try:
+            codec.convert(request, _Request)
             reply = {"reply_to": request["id"], "ok": True, "data": await self._act(request)}
         except Problem as problem:
             reply = {"reply_to": request["id"], "ok": False, "error": problem.document()}
@@ -343,14 +353,5 @@ class Connection(WSListener):
         stream.write(data)
 
 
-def _has_shape(request: dict[Any, Any]) -> bool:
-    id, action, data = request.get("id"), request.get("action"), request.get("data")
-    known = set(request) <= {"id", "action", "data"}
-    return (
-        known
-        and isinstance(id, (str, int))
-        and not isinstance(id, bool)
-        and len(str(id)) <= 64
-        and isinstance(action, str)
-        and (data is None or isinstance(data, dict))
-    )
+def _is_id(id: Any) -> bool:
+    return isinstance(id, (str, int)) and not isinstance(id, bool) and len(str(id)) <= MAX_ID

@@ -97,6 +97,10 @@ class Visitor:
         """A PUT that must succeed; its body."""
         return _ok(self.ask("PUT", path, body))
 
+    def patch(self, path: str, body: Any) -> Any:
+        """A PATCH that must succeed; its body."""
+        return _ok(self.ask("PATCH", path, body))
+
     def delete(self, path: str) -> Any:
         """A DELETE that must succeed; its body, or None."""
         return _ok(self.ask("DELETE", path))
@@ -195,11 +199,15 @@ class Live:
             except TimeoutError:
                 raise AssertionError(f"no {name} within {seconds} s; there came {self.events}") from None
 
+    def send(self, request: dict[str, Any]) -> None:
+        """A frame with a request, or with what is none."""
+        self.socket.send(json.dumps(request) if self.format == "json" else bytes(msgpack.packb(request) or b""))
+
     def act(self, action: str, data: dict[str, Any] | None = None) -> dict[str, Any]:
         """The reply to an action; events that come before it are kept."""
         self._last_id += 1
         request = {"id": str(self._last_id), "action": action, "data": data or {}}
-        self.socket.send(json.dumps(request) if self.format == "json" else bytes(msgpack.packb(request) or b""))
+        self.send(request)
         while True:
             message = self.receive()
             if message.get("reply_to") == request["id"]:

@@ -3,11 +3,7 @@
 import argparse
 import os
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
 
 import httpx
 from rich.console import Console
@@ -15,13 +11,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from infra.local import stack as stacks
-from infra.local.stack import Stack, StackFailed
-from infra.photos import make_photo
-from infra.seed.world import PASSWORD, PlannedPost, Resident, World, build
-from tests.client import Person, Visitor, sign_in, sign_up
+from infra.local.stack import StackFailed
+from infra.seed.seeding import Seeding
+from infra.seed.world import PASSWORD, World, build
+from tests.client import Visitor
 
-T = TypeVar("T")
-THREADS = 8
 MOST_USERS = 9999
 COLUMNS = (
     TextColumn("{task.description:<9}"),
@@ -45,7 +39,7 @@ def main(arguments: list[str]) -> int:
     world = build(options.users, options.seed)
     try:
         with Progress(*COLUMNS, console=console) as progress:
-            _Seeding(stack, world, progress).run()
+            Seeding(stack, world, progress).run()
     except KeyboardInterrupt:
         return _fail("stopped; run it again for the rest", 130)
     except (AssertionError, httpx.HTTPError) as fault:
@@ -71,73 +65,6 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     return options
 
 
-class _Seeding:
-    """A world on its way into a stack."""
-
-    def __init__(self, stack: Stack, world: World, progress: Progress) -> None:
-        self.stack = stack
-        self.world = world
-        self.progress = progress
-        self.people: dict[str, Person] = {}
-        self.returned: set[str] = set()
-
-    def run(self) -> None:
-        self._each("accounts", self.world.residents, self._arrive)
-        self._each("follows", self.world.follows, self._follow)
-        self._each("posts", self._missing(), self._post)
-        for person in self.people.values():
-            person.close()
-
-    def _each(self, what: str, items: Iterable[T], act: Callable[[T], None]) -> None:
-        """Do it to all, some at a time. Raises what the first that fails raises."""
-        items = list(items)
-        task = self.progress.add_task(what, total=len(items))
-        with ThreadPoolExecutor(THREADS) as threads:
-            try:
-                for _ in threads.map(act, items):
-                    self.progress.advance(task)
-            except BaseException:
-                threads.shutdown(cancel_futures=True)
-                raise
-
-    def _arrive(self, one: Resident) -> None:
-        visitor = Visitor(self.stack.api)
-        if visitor.ask("GET", f"/v1/users/{one.username}").is_success:
-            person = sign_in(self.stack, one.username, PASSWORD)
-            self.returned.add(one.username)
-        else:
-            person = sign_up(
-                self.stack, one.username, password=PASSWORD, name=one.name, bio=one.bio, birthday=one.birthday
-            )
-        visitor.close()
-        self.people[one.username] = person
-
-    def _follow(self, pair: tuple[str, str]) -> None:
-        follower, followee = pair
-        self.people[follower].follow(followee)
-
-    def _missing(self) -> list[PlannedPost]:
-        """What nobody has posted yet, in the world's order: an earlier run may have been cut short anywhere."""
-        there = Counter(
-            (name, post["type"], post["description"])
-            for name in self.returned
-            for post in self.people[name].items(f"/v1/users/{name}/posts")
-        )
-        missing: list[PlannedPost] = []
-        for post in self.world.posts:
-            key = (post.author, post.type, post.description)
-            if there[key]:
-                there[key] -= 1
-            else:
-                missing.append(post)
-        return missing
-
-    def _post(self, planned: PlannedPost) -> None:
-        author = self.people[planned.author]
-        media = [author.upload_photo(photo=make_photo(seed, planned.type)) for seed in planned.photos]
-        author.post("/v1/posts", {"type": planned.type, "media": media, "description": planned.description})
-
-
 def _show(world: World, console: Console) -> None:
     table = Table("kind", "accounts", "for example", box=None, pad_edge=False, header_style="bold")
     for kind in ("celebrity", "regular", "loner"):
@@ -145,3 +72,5 @@ def _show(world: World, console: Console) -> None:
         table.add_row(kind, str(len(names)), ", ".join(names[:4]))
     console.print("", table)
     console.print(f"\nThe password of each of these accounts is:  [bold]{PASSWORD}[/]")
+    if world.reports:
+        console.print(f"Reports wait for a moderator; make {world.residents[-1].username} one with ./dev moderator.")

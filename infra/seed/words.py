@@ -78,3 +78,32 @@ HASHTAGS = (
     "வானம்", "ฝน", "雨", "猫", "골목", "საღამო", "NoFilter", "35mm", "throwback", "100daysofcode",
 )  # fmt: skip
 EMOJI = ("", "", "", " 🌿", " ❤️", " 🧑🏿‍🤝‍🧑🏻", " ✨", " 🇧🇷", " 👍🏽", " 🫠")
+REMARKS = (
+    "Beautiful!",
+    "Where is this?",
+    "I was there last year, and it rained.",
+    "Schöner geht’s nicht.",
+    "Quelle lumière…",
+    "¡Qué envidia!",
+    "Đẹp quá!",
+    "Πανέμορφο",
+    "Дуже гарно 💛💙",
+    "Красота какая",
+    "ما شاء الله",
+    "יפהפה",
+    "बहुत सुंदर",
+    "สวยมาก",
+    "好美啊",
+    "すてき！",
+    "예쁘다",
+    "😂😂😂",
+    "🔥",
+    "Two lines:\nthis is the second.",
+    "e\u0301 and é are one letter, written in two ways.",
+)
+ALT_TEXTS = (None, None, "Shapes on a gradient", "Formen vor einem Verlauf", "لوحة ملوّنة", "色のついた図形", "📷")
+REACTIONS = (
+    "❤️", "👍", "😂", "🔥", "😮", "😢", "👏", "🎉", "👍🏽", "👏🏿", "🫶🏼", "🤷🏽‍♀️", "👩🏾‍🚀", "🧑🏿‍🤝‍🧑🏻", "👨‍👩‍👧‍👦",
+    "🏳️‍🌈", "🏴‍☠️", "🇵🇹", "🇺🇦", "🏴󠁧󠁢󠁳󠁣󠁴󠁿", "☕", "🐈‍⬛", "🦔", "🌊", "#️⃣", "💯", "♾️", "🫠",
+)  # fmt: skip
+COMPLAINTS = (None, "This is an advertisement.", "Das ist nicht sein Foto.", "هذا الحساب ينتحل شخصية صديقتي")

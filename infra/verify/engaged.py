@@ -70,9 +70,10 @@ def _judge_engaged(keys: Sequence[str]) -> Iterator[Wrong]:
 
 
 def erased(subjects: Iterable[int]) -> set[int]:
-    """Those of these subjects that are neither posts nor comments: erased with the account whose they were."""
+    """Those of these subjects that nobody may ask of any more: posts that are deleted, or what is not there at all."""
     asked = {*subjects}
-    return asked - {row.id for row in posts.load(asked)} - {row.id for row in comments.load(asked)}
+    there = {row.id for row in posts.load(asked) if row.deleted_at is None}
+    return asked - there - {row.id for row in comments.load(asked)}
 
 
 def _judge_followed_by(keys: Sequence[str]) -> Iterator[Wrong]:

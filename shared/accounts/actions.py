@@ -30,9 +30,9 @@ def complete_signup(body: model.NewAccount, client: Client) -> model.SignedIn:
     """Make the account, and sign it in. Raises Invalid, Conflict("username_taken")."""
     with db.connection() as conn:
         row = proofs.verified(conn, "signup", body.signup_token)
-    faults = model.obvious_faults(body.password, body.username, row.email if row else "")
     if row is None:
-        raise Invalid([*(proofs.dead_token("signup").errors or []), *faults])
+        raise proofs.dead_token("signup")
+    faults = model.obvious_faults(body.password, row.email)
     if faults:
         raise Invalid(faults)
     # No connection is held while the hash is made: that is slow on purpose.

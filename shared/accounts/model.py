@@ -132,13 +132,13 @@ def birthday_faults(birthday: date | None) -> list[FieldError]:
     return []
 
 
-def link_faults(links: list[str] | None) -> list[FieldError]:
+def link_faults(links: list[str | msgspec.UnsetType] | None) -> list[FieldError]:
     """What is wrong with a profile's links."""
     detail = "An http or https address with a host name, without spaces or sign-in data."
     return [
         FieldError(f"links[{index}]", "invalid_link", detail)
         for index, link in enumerate(links or [])
-        if not _LINK.fullmatch(link) or _UNSEEN.search(link)
+        if link is not msgspec.UNSET and (not _LINK.fullmatch(link) or _UNSEEN.search(link))
     ]
 
 
@@ -186,6 +186,7 @@ class NewAccount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         "username": username_faults,
         "name": name_faults,
         "password": password_faults,
+        ("password", "username"): obvious_faults,
         "birthday": birthday_faults,
         "bio": bio_faults,
     }

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from shared.comments import projection, reads, store
-from shared.comments.model import CommentEdit, NewComment, trimmed
+from shared.comments.model import BLANK, CommentEdit, NewComment, trimmed
 from shared.engagement import reads as engagement
 from shared.engagement.model import NOTHING, Engagement, NewReaction, emoji_of
 from shared.kernel import cache, clock, db, events, ids, log
@@ -30,10 +30,7 @@ def reply(caller: Caller, comment_id: CommentId, new: NewComment) -> Encoded:
 def _make(
     caller: Caller, new: NewComment, statement: db.Statement[store.MadeRow], absent: str, **subject: int
 ) -> Encoded:
-    text = trimmed(new.text)
-    if not text and new.attachment is None:
-        raise _blank()
-    params = _common(caller, text) | {"id": ids.new_id(), "attachment": None, **subject}
+    params = _common(caller, trimmed(new.text)) | {"id": ids.new_id(), "attachment": None, **subject}
     if new.attachment is None:
         with db.connection() as conn:
             row = statement.one(conn, **params)
@@ -79,7 +76,7 @@ def edit(caller: Caller, comment_id: CommentId, change: CommentEdit) -> Encoded:
         if row is None:
             seen = _seen(conn, caller, comment_id)
             if seen.author_id == caller.user_id:
-                raise _blank()
+                raise Invalid([BLANK])
             raise Forbidden("not_author", "Only its author can edit a comment.")
     events.after_commit(projection.card(row.comment))
     return _shown(row.comment, row.author, Engagement(row.reaction))
@@ -175,10 +172,6 @@ def _shown(row: store.CommentRow, author: profiles.UserRow, done: Engagement) ->
     if card is None:
         raise Forbidden("account_gone")
     return Encoded(reads.spliced(projection.body(row), card, done))
-
-
-def _blank() -> Invalid:
-    return Invalid.field("text", "blank", "A comment without an attachment has a text.")
 
 
 def _owner(comment_id: int) -> str:

@@ -30,13 +30,20 @@ def text_faults(text: str) -> list[FieldError]:
     return []
 
 
+BLANK: Final = FieldError("text", "blank", "A comment without an attachment has a text.")
+
+
+def _blank_faults(text: str, attachment: NewMedia | None) -> list[FieldError]:
+    return [BLANK] if attachment is None and not trimmed(text) else []
+
+
 class NewComment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A comment to be made. `text` may be empty beside an attachment: a photo or video, uploaded as a post's are."""
 
     text: str
     attachment: NewMedia | None = None
 
-    RULES: ClassVar[Rules] = {"text": text_faults}
+    RULES: ClassVar[Rules] = {"text": text_faults, ("text", "attachment"): _blank_faults}
 
 
 class CommentEdit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -9,7 +9,7 @@ import msgspec
 from shared.kernel import codec
 from shared.kernel.events import Event
 from shared.kernel.pages import PageQuery
-from shared.kernel.problems import FieldError, Invalid
+from shared.kernel.problems import FieldError
 from shared.profiles.model import UserCard
 
 Part = Literal["reaction", "save", "repost"]
@@ -37,8 +37,10 @@ def _qualified() -> Mapping[str, str]:
     return {text.replace(_EMOJI_STYLE, ""): text for text in whole}
 
 
-def _faults_of_emoji(text: str) -> list[FieldError]:
-    return [] if emoji_of(text) else [FieldError("emoji", "not_an_emoji", "Expected exactly one emoji.")]
+def _faults_of_emoji(text: str | None) -> list[FieldError]:
+    return (
+        [] if text is None or emoji_of(text) else [FieldError("emoji", "not_an_emoji", "Expected exactly one emoji.")]
+    )
 
 
 class NewReaction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,16 +54,13 @@ class NewReaction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ReactionQuery(PageQuery, frozen=True, forbid_unknown_fields=True):
     """Which page of reactions; with `emoji`, of those alone."""
 
+    RULES: ClassVar[codec.Rules] = {**PageQuery.RULES, "emoji": _faults_of_emoji}
+
     emoji: str | None = None
 
     def emoji_wanted(self) -> str | None:
-        """The emoji asked for, fully qualified. Raises Invalid."""
-        if self.emoji is None:
-            return None
-        found = emoji_of(self.emoji)
-        if found is None:
-            raise Invalid(_faults_of_emoji(self.emoji))
-        return found
+        """The emoji asked for, fully qualified."""
+        return None if self.emoji is None else emoji_of(self.emoji)
 
 
 class Reaction(msgspec.Struct, frozen=True):

@@ -21,10 +21,10 @@ MAX_DEPTH: Final = 32
 MAX_FAULTS: Final = 100
 MAX_LOOKED_AT: Final = 10_000
 Format = Literal["json", "msgpack"]
-Rules = Mapping[str, Callable[[Any], list[FieldError]]]
+Rules = Mapping[str | tuple[str, ...], Callable[..., list[FieldError]]]
 JSON_TYPE: Final = "application/json"
 MSGPACK_TYPE: Final = "application/vnd.msgpack"
-_FORMATS: Final[dict[str, Format]] = {
+FORMATS: Final[dict[str, Format]] = {
     "application/json": "json",
     "application/vnd.msgpack": "msgpack",
     "application/msgpack": "msgpack",
@@ -41,18 +41,18 @@ def format_of_body(content_type: str | None) -> Format:
     if content_type is None:
         return "json"
     media, _, parameters = content_type.partition(";")
-    found = _FORMATS.get(media.strip().lower())
+    found = FORMATS.get(media.strip().lower())
     charset = parameters.partition("charset=")[2].strip(' "').lower()
     if found is None or charset not in ("", "utf-8", "utf8"):
         raise UnsupportedMediaType("unsupported_media_type", f"Send {JSON_TYPE} or {MSGPACK_TYPE}.")
     return found
 
 
-def format_of_answer(accept: str | None) -> Format:
-    """The format the client likes best. Raises NotAcceptable when it takes none of ours."""
+def type_of_answer(accept: str | None) -> str:
+    """The media type the client likes best, one of those with a format. Raises NotAcceptable when it takes none."""
     if accept is None or accept == "*/*" or accept == JSON_TYPE:
-        return "json"
-    best: Format | None = None
+        return JSON_TYPE
+    best = ""
     best_quality = 0.0
     for part in accept.split(","):
         media, *parameters = (piece.strip().lower() for piece in part.split(";"))
@@ -63,10 +63,10 @@ def format_of_answer(accept: str | None) -> Format:
                     quality = float(parameter[2:])
                 except ValueError:
                     quality = 0.0
-        found: Format | None = "json" if media in ("*/*", "application/*", "") else _FORMATS.get(media)
-        if found and quality > best_quality:
+        found = JSON_TYPE if media in ("*/*", "application/*", "") else media
+        if found in FORMATS and quality > best_quality:
             best, best_quality = found, quality
-    if best is None:
+    if not best:
         raise NotAcceptable("not_acceptable", f"Answers come as {JSON_TYPE} or {MSGPACK_TYPE}.")
     return best
 
@@ -116,13 +116,12 @@ def unpack(body: bytes, format: Format) -> Any:
 def convert(raw: Any, kind: Any, *, strict: bool = True, path: str = "") -> Any:
     """Plain values as `kind`. Raises Invalid with a fault for every bad field."""
     found: list[FieldError] = []
-    value: Any = None
     try:
         value = msgspec.convert(raw, kind, strict=strict)
-        found = list(_broken_rules(value))
     except (msgspec.ValidationError, RecursionError):
-        found = list(islice(_faults(raw, kind, path, strict), MAX_FAULTS))
+        value = _salvaged(raw, kind, path, strict, found)
         found = found or [FieldError(path or "body", "invalid", "This is not valid.")]
+    found = [*found, *_broken_rules(value)][:MAX_FAULTS]
     # A value that fits its type is small; of another, whatever its size, no more is looked at than faults are worth.
     strings = islice(_strings(raw, path), MAX_LOOKED_AT)
     found += [
@@ -182,68 +181,76 @@ def _strings(value: Any, path: str) -> typing.Iterator[tuple[str, str | None]]:
         yield path, value if isinstance(value, str) else None
 
 
-def _faults(value: Any, kind: Any, path: str, strict: bool) -> typing.Iterator[FieldError]:
-    """Every fault of `value` as a `kind`: msgspec stops at the first, so go field by field."""
+def _broken_rules(value: Any) -> typing.Iterator[FieldError]:
+    """Rules beyond types: a struct may have `RULES`, from the name of a field, or of several, to a function of them.
+
+    They are apart from the actions so that their faults are named beside those of types, all at once. What was left
+    out of a change has none, nor has what is wrong already: that is UNSET here, in lists and structs within too.
+    """
+    rules: Rules = getattr(value, "RULES", {})
+    for names, rule in rules.items():
+        given = [getattr(value, name) for name in ((names,) if isinstance(names, str) else names)]
+        if not any(one is msgspec.UNSET for one in given):
+            yield from rule(*given)
+
+
+def _salvaged(value: Any, kind: Any, path: str, strict: bool, found: list[FieldError]) -> Any:
+    """What of `value` can be read as a `kind`, with UNSET in place of what can't, whose faults are put in `found`.
+
+    msgspec stops at the first fault, so this goes field by field.
+    """
+    if len(found) >= MAX_FAULTS:
+        return msgspec.UNSET
     origin = typing.get_origin(kind)
     if origin is typing.Annotated:
         inner = typing.get_args(kind)[0]
         if isinstance(value, list) and typing.get_origin(inner) is list:
-            yield from _one_fault(value, kind, path, strict, shallow=True)
-            kind, origin = inner, list
+            whole = _as_one(value, kind, path, strict, found, shallow=True)
+            items = _salvaged(value, inner, path, strict, found)
+            return items if whole is not msgspec.UNSET else whole
     if origin in (typing.Union, types.UnionType):
         options = [option for option in typing.get_args(kind) if option not in (type(None), msgspec.UnsetType)]
         if len(options) == 1 and value is not None:
-            yield from _faults(value, options[0], path, strict)
-            return
+            return _salvaged(value, options[0], path, strict, found)
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         if not isinstance(value, dict):
-            yield FieldError(path or "body", "wrong_type", "Expected a map.")
-            return
-        yield from _struct_faults(typing.cast("dict[str, Any]", value), kind, path, strict)
-    elif origin is list and isinstance(value, list):
-        for index, child in enumerate(typing.cast("list[Any]", value)[:MAX_LOOKED_AT]):
-            yield from _faults(child, typing.get_args(kind)[0], f"{path}[{index}]", strict)
-    else:
-        yield from _one_fault(value, kind, path, strict)
+            found.append(FieldError(path or "body", "wrong_type", "Expected a map."))
+            return msgspec.UNSET
+        return _salvaged_struct(typing.cast("dict[str, Any]", value), kind, path, strict, found)
+    if origin is list and isinstance(value, list):
+        item = typing.get_args(kind)[0]
+        looked_at = typing.cast("list[Any]", value)[:MAX_LOOKED_AT]
+        return [_salvaged(child, item, f"{path}[{index}]", strict, found) for index, child in enumerate(looked_at)]
+    return _as_one(value, kind, path, strict, found)
 
 
-def _broken_rules(value: Any) -> typing.Iterator[FieldError]:
-    """Rules beyond types: a struct may have `RULES`, a map from a field's name to a function of its value.
-
-    They are apart from the actions so that their faults are named beside those of types, all at once. What was left
-    out of a change has none.
-    """
-    rules: Rules = getattr(value, "RULES", {})
-    for name, rule in rules.items():
-        given = getattr(value, name)
-        if given is not msgspec.UNSET:
-            yield from rule(given)
-
-
-def _struct_faults(
-    value: dict[str, Any], kind: type[msgspec.Struct], path: str, strict: bool
-) -> typing.Iterator[FieldError]:
+def _salvaged_struct(
+    value: dict[str, Any], kind: type[msgspec.Struct], path: str, strict: bool, found: list[FieldError]
+) -> msgspec.Struct:
     known = {field.encode_name: field for field in msgspec.structs.fields(kind)}
-    rules: Rules = getattr(kind, "RULES", {})
+    values: dict[str, Any] = {}
     for name, field in known.items():
         if name in value:
-            found = list(islice(_faults(value[name], field.type, _join(path, name), strict), MAX_FAULTS))
-            if not found and name in rules:
-                found = rules[name](msgspec.convert(value[name], field.type, strict=strict))
-            yield from found
+            values[field.name] = _salvaged(value[name], field.type, _join(path, name), strict, found)
         elif field.required:
-            yield FieldError(_join(path, name), "missing", "This field is required.")
-    for name in value:
-        if name not in known:
-            yield FieldError(_join(path, str(name)[:100]), "unknown_field", "There is no such field.")
+            values[field.name] = msgspec.UNSET
+            found.append(FieldError(_join(path, name), "missing", "This field is required."))
+    unknown = (name for name in value if name not in known)
+    found += [
+        FieldError(_join(path, str(name)[:100]), "unknown_field", "There is no such field.")
+        for name in islice(unknown, max(0, MAX_FAULTS - len(found)))
+    ]
+    return kind(**values)
 
 
-def _one_fault(value: Any, kind: Any, path: str, strict: bool, *, shallow: bool = False) -> typing.Iterator[FieldError]:
+def _as_one(value: Any, kind: Any, path: str, strict: bool, found: list[FieldError], *, shallow: bool = False) -> Any:
+    """As `_salvaged`, of what is whole or not at all; `shallow` leaves the faults within it to others."""
     try:
-        msgspec.convert(value, kind, strict=strict)
+        return msgspec.convert(value, kind, strict=strict)
     except (msgspec.ValidationError, RecursionError) as fault:
         detail, _, place = str(fault).partition(" - at `$")
         if shallow and place:
-            return
+            return None
         code = "wrong_type" if detail.startswith("Expected") and ", got" in detail else "invalid"
-        yield FieldError(path or "body", code, detail.rstrip(".") + ".")
+        found.append(FieldError(path or "body", code, detail.rstrip(".") + "."))
+        return msgspec.UNSET

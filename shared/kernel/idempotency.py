@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from shared.kernel import clock, db, events, http, ids, tokens, upkeep
-from shared.kernel.problems import Conflict, Invalid, Problem
+from shared.kernel.problems import Conflict, FieldError, Invalid, Problem
 
 KEPT_MS: Final = 24 * 3600 * 1000
 # From then on a run has its lock: a key without answer whose lock is free is one whose run died.
@@ -71,6 +71,13 @@ _DELETE_EXPIRED = db.Statement(
 )
 
 
+def faults(key: str) -> list[FieldError]:
+    """What is wrong with a key."""
+    if _KEY.fullmatch(key):
+        return []
+    return [FieldError("Idempotency-Key", "malformed", "A key is 1 to 255 visible ASCII characters.")]
+
+
 def once(
     scope: str,
     key: str,
@@ -83,8 +90,6 @@ def once(
 
     Raises Conflict while the first still runs, Invalid for another request; what `call` raises of 5xx isn't remembered.
     """
-    if not _KEY.fullmatch(key):
-        raise Invalid.field("Idempotency-Key", "malformed", "A key is 1 to 255 visible ASCII characters.")
     message = msgspec.msgpack.encode((path, body))
     fingerprint = tokens.fingerprint(message)
     now, owner = clock.now_ms(), ids.new_id()

@@ -4,7 +4,7 @@ import smtplib
 import ssl
 from contextlib import closing
 from email.message import EmailMessage
-from email.utils import formatdate, make_msgid, parseaddr
+from email.utils import formatdate, parseaddr
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
@@ -22,14 +22,18 @@ class MailUnavailable(Unavailable):
 
 
 def send(to: str, subject: str, text: str, html: str, *, message_key: str) -> None:
-    """Send one mail. `message_key` makes its Message-ID, the same when it is sent again. Raises MailUnavailable."""
+    """Send one mail. `message_key` makes its Message-ID, the same when it is sent again. Raises MailUnavailable.
+
+    SMTP is at least once: who dies between the server's 250 and writing that down sends it again. What relays and
+    mailboxes know a second copy by is its Message-ID (RFC 5322, 3.6.4).
+    """
     message = EmailMessage()
     message["From"] = settings().mail_from
     message["To"] = to
     message["Subject"] = subject
     message["Date"] = formatdate()
     domain = parseaddr(settings().mail_from)[1].rpartition("@")[2] or "localhost"
-    message["Message-ID"] = f"<{message_key}@{domain}>" if message_key else make_msgid(domain=domain)
+    message["Message-ID"] = f"<{message_key}@{domain}>"
     message["Auto-Submitted"] = "auto-generated"
     message.set_content(text)
     message.add_alternative(html, subtype="html")

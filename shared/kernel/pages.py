@@ -2,13 +2,14 @@
 
 import base64
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, Generic, Protocol, TypeVar
+from typing import Annotated, ClassVar, Generic, Protocol, TypeVar
 
 import msgspec
 
 from shared.kernel import ids
+from shared.kernel.codec import Rules
 from shared.kernel.endpoint import Encoded
-from shared.kernel.problems import Invalid
+from shared.kernel.problems import FieldError, Invalid
 
 T = TypeVar("T")
 
@@ -25,8 +26,25 @@ class Positioned(Protocol):
 E = TypeVar("E", bound=Positioned)
 
 
+def _read_cursor(text: str) -> tuple[str, int] | None:
+    """The list's letter and the position in a cursor; None for what is none."""
+    try:
+        raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("ascii")
+        return raw[:1], ids.decode(raw[1:])
+    except (ValueError, UnicodeError):
+        return None
+
+
+def _cursor_faults(text: str | None) -> list[FieldError]:
+    if text is None or _read_cursor(text):
+        return []
+    return [FieldError("cursor", "malformed", "This is not a cursor.")]
+
+
 class PageQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which page of a list: at most `limit` items, after `cursor` (from the page before)."""
+
+    RULES: ClassVar[Rules] = {"cursor": _cursor_faults}
 
     limit: Annotated[int, msgspec.Meta(ge=1, le=100)] = 20
     cursor: str | None = None
@@ -38,13 +56,10 @@ class PageQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """
         if self.cursor is None:
             return None
-        try:
-            raw = base64.urlsafe_b64decode(self.cursor + "=" * (-len(self.cursor) % 4)).decode("ascii")
-            if raw[:1] != kind:
-                raise ValueError
-            return ids.decode(raw[1:])
-        except (ValueError, UnicodeError):
-            raise Invalid.field("cursor", "malformed", "This is not a cursor of this list.") from None
+        letter, position = _read_cursor(self.cursor) or (None, 0)
+        if letter != kind:
+            raise Invalid.field("cursor", "malformed", "This is not a cursor of this list.")
+        return position
 
 
 class Page(msgspec.Struct, Generic[T], frozen=True):

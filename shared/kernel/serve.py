@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 from starlette.convertors import PathConvertor
+from starlette.middleware.exceptions import ExceptionMiddleware
 
 from shared.kernel import codec, events, guard, health, http, idempotency, ledger, log, openapi, tokens
 from shared.kernel.config import settings
@@ -22,6 +23,7 @@ from shared.kernel.endpoint import Caller, Encoded, Endpoint, WithCookie, read_p
 from shared.kernel.problems import FieldError, InternalError, Invalid, MethodNotAllowed, Problem, Unauthorized
 from shared.kernel.router import Router
 
+PROBLEM_TYPE: Final = "application/problem+json"
 MAX_PARAMETERS: Final = 50
 SHORT_QUERY: Final = 100
 
@@ -38,6 +40,11 @@ def target(name: str, endpoints: Iterable[Endpoint]) -> Callable[[Any], Awaitabl
     async def serve(request: Any) -> http.Answer:
         return await _Exchange(http.Request(request.scope, request.receive), router, places).answer()
 
+    async def refuse(_: Any, request: Any, __: Exception) -> http.Answer:
+        return await serve(request)
+
+    # What the framework's own routes refuse (TRACE, /robots.txt) gets a problem like the rest, and not plain text.
+    ExceptionMiddleware.http_exception = refuse  # pyright: ignore[reportAttributeAccessIssue]
     serve.__name__ = serve.__qualname__ = name
     return serve
 
@@ -76,11 +83,16 @@ class _Exchange:
         self.request = request
         self.router = router
         self.places = places
-        self.format: codec.Format = "json"
+        self.type = codec.JSON_TYPE
         self.endpoint: Endpoint | None = None
         self.user_id: int | None = None
         self.guard: guard.Guard | None = None
         self.request_id = request.request_id()
+
+    @property
+    def format(self) -> codec.Format:
+        """The format of the answer."""
+        return codec.FORMATS[self.type]
 
     async def answer(self) -> http.Answer:
         started = time.perf_counter()
@@ -107,7 +119,7 @@ class _Exchange:
             raise MethodNotAllowed(["GET", "HEAD", "OPTIONS"])
         if request.path == openapi.PATH and request.method in ("GET", "HEAD"):
             return http.Answer(200, openapi.encoded(), codec.JSON_TYPE)
-        self.format = codec.format_of_answer(request.field(b"accept"))
+        self.type = codec.type_of_answer(request.field(b"accept"))
         endpoint, texts = self.router.match(request.method, request.path)
         self.endpoint = endpoint
         arguments = self._authorise(endpoint)
@@ -125,12 +137,15 @@ class _Exchange:
         if endpoint.is_async:
             await self._ask_guard()
             return self._success(endpoint, result)
-        key = request.field(b"idempotency-key") if endpoint.method == "POST" else None
+        key = self._idempotency_key(endpoint)
         call = partial(self._call, endpoint, arguments)
         if key is not None:
             call = partial(idempotency.once, self._scope(), key, request.path, body, call, self._problem)
         async with self.places[endpoint.name]:
             return await events.perform(call)
+
+    def _idempotency_key(self, endpoint: Endpoint) -> str | None:
+        return self.request.field(b"idempotency-key") if endpoint.method == "POST" else None
 
     def _call(self, endpoint: Endpoint, arguments: dict[str, Any]) -> http.Answer:
         return self._success(endpoint, endpoint.function(**arguments))
@@ -175,7 +190,8 @@ class _Exchange:
             await self.guard.ask()
 
     async def _read_input(self, endpoint: Endpoint, arguments: dict[str, Any]) -> bytes:
-        errors: list[FieldError] = []
+        key = self._idempotency_key(endpoint)
+        errors = [] if key is None else idempotency.faults(key)
         if endpoint.query is not None:
             try:
                 query = self.request.query
@@ -214,9 +230,7 @@ class _Exchange:
                 if isinstance(result, Encoded)
                 else codec.encode(result, self.format)
             )
-            answer = http.Answer(
-                endpoint.status, body, codec.JSON_TYPE if self.format == "json" else codec.MSGPACK_TYPE
-            )
+            answer = http.Answer(endpoint.status, body, self.type)
             if endpoint.method == "GET" and endpoint.page_of is None:
                 answer = self._conditional(answer)
         if cookie is not None:
@@ -238,8 +252,7 @@ class _Exchange:
 
     def _problem(self, problem: Problem) -> http.Answer:
         body = codec.encode(problem.document(self.request_id), self.format)
-        kind = "application/problem+json" if self.format == "json" else codec.MSGPACK_TYPE
-        answer = http.Answer(problem.status, body, kind)
+        answer = http.Answer(problem.status, body, PROBLEM_TYPE if self.format == "json" else self.type)
         for name, value in problem.headers.items():
             answer.set(name, value)
         return answer

@@ -1,9 +1,11 @@
 """Uploads: what may be uploaded for what, and what media look like in answers."""
 
-from typing import Annotated, Final, Literal
+from collections.abc import Iterator
+from typing import Annotated, ClassVar, Final, Literal
 
 import msgspec
 
+from shared.kernel.codec import Rules
 from shared.kernel.events import Event
 from shared.kernel.problems import FieldError
 
@@ -48,8 +50,41 @@ class UploadFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     size: Annotated[int, msgspec.Meta(ge=1, le=100 * MIB)]
 
 
+def _purpose_faults(purpose: Purpose, files: list[UploadFile | msgspec.UnsetType]) -> list[FieldError]:
+    """Which files are not for this purpose."""
+    found: list[FieldError] = []
+    variants = ("small", "medium", "large") if purpose == "profile_picture" else ("placeholder", "actual")
+    for path, file in _those_read(files):
+        if file.variant not in (*variants, msgspec.UNSET):
+            found.append(FieldError(f"{path}.variant", "wrong_variant", f"For {purpose}: {', '.join(variants)}."))
+        if file.content_type is not msgspec.UNSET and kind_of(file.content_type) not in KINDS[purpose]:
+            found.append(FieldError(f"{path}.content_type", "wrong_content_type", f"Not allowed for {purpose} here."))
+    return found
+
+
+def _file_faults(files: list[UploadFile | msgspec.UnsetType]) -> list[FieldError]:
+    """Which files are of a wrong size, or no placeholder, whatever they are for."""
+    found: list[FieldError] = []
+    for path, file in _those_read(files):
+        if msgspec.UNSET in (file.variant, file.content_type):
+            continue
+        kind = kind_of(file.content_type)
+        least, most = PLACEHOLDER_SIZE if file.variant == "placeholder" else SIZES[kind]
+        if file.variant == "placeholder" and kind != "photo":
+            found.append(FieldError(f"{path}.content_type", "wrong_content_type", "A placeholder is a photo."))
+        if file.size is not msgspec.UNSET and not least <= file.size <= most:
+            found.append(FieldError(f"{path}.size", "wrong_size", f"Must be {least} to {most} bytes."))
+    return found
+
+
+def _those_read(files: list[UploadFile | msgspec.UnsetType]) -> Iterator[tuple[str, UploadFile]]:
+    return ((f"files[{index}]", file) for index, file in enumerate(files) if file is not msgspec.UNSET)
+
+
 class UploadRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is to be uploaded, and for what."""
+
+    RULES: ClassVar[Rules] = {("purpose", "files"): _purpose_faults, "files": _file_faults}
 
     purpose: Purpose
     files: Annotated[list[UploadFile], msgspec.Meta(min_length=1, max_length=20)]
@@ -107,18 +142,3 @@ def kind_of(content_type: str) -> Kind:
 def extension_of(content_type: str) -> str:
     """The file extension of a content type."""
     return (PHOTO_TYPES | VIDEO_TYPES | AUDIO_TYPES).get(content_type, "bin")
-
-
-def faults(purpose: Purpose, file: UploadFile, path: str) -> list[FieldError]:
-    """What is wrong with a file for its purpose."""
-    found: list[FieldError] = []
-    kind = kind_of(file.content_type)
-    variants = ("small", "medium", "large") if purpose == "profile_picture" else ("placeholder", "actual")
-    if file.variant not in variants:
-        found.append(FieldError(f"{path}.variant", "wrong_variant", f"For {purpose}: {', '.join(variants)}."))
-    if kind not in KINDS[purpose] or (file.variant == "placeholder" and kind != "photo"):
-        found.append(FieldError(f"{path}.content_type", "wrong_content_type", f"Not allowed for {purpose} here."))
-    least, most = PLACEHOLDER_SIZE if file.variant == "placeholder" else SIZES[kind]
-    if not least <= file.size <= most:
-        found.append(FieldError(f"{path}.size", "wrong_size", f"Must be {least} to {most} bytes."))
-    return found

@@ -202,8 +202,6 @@ def _owner(post_id: int) -> str:
 
 
 def _wanted(new: NewPost) -> list[media.Wanted]:
-    if new.type == "reel" and len(new.media) != 1:
-        raise Invalid.field("media", "too_many", "A reel has one medium.")
     kinds: tuple[Kind, ...] = ("photo",) if new.type.startswith("photo") else ("video",)
     return [
         wanted

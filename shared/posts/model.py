@@ -2,12 +2,14 @@
 
 import unicodedata
 from functools import lru_cache
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 import msgspec
 import regex
 
+from shared.kernel.codec import Rules
 from shared.kernel.events import Event
+from shared.kernel.problems import FieldError
 from shared.media.model import Media
 from shared.profiles.model import UserCard
 
@@ -36,8 +38,14 @@ class NewMedia(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     alt_text: Annotated[str, msgspec.Meta(max_length=1000)] | None = None
 
 
+def _media_faults(type: PostType, media: list[Any]) -> list[FieldError]:
+    return [FieldError("media", "too_many", "A reel has one medium.")] if type == "reel" and len(media) > 1 else []
+
+
 class NewPost(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A post to be made. A reel has one medium."""
+
+    RULES: ClassVar[Rules] = {("type", "media"): _media_faults}
 
     type: PostType
     media: Annotated[list[NewMedia], msgspec.Meta(min_length=1, max_length=10)]

@@ -2,17 +2,62 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from email.message import Message as Mail
 
+from aiosmtpd.controller import Controller
+from aiosmtpd.handlers import Message
+
+from infra.local.ports import free_port
 from infra.local.stack import Stack
 from shared.accounts import mail, model
-from shared.kernel import db, tokens
+from shared.kernel import db, ids, tokens
 from shared.profiles.store import IdRow
-from tests.client import Mailbox, Person, Visitor, wait_until
+from tests.client import Mailbox, Person, Visitor, standing_still, wait_until
+from tests.servers import using
 
 _RESETS = db.Statement("SELECT id FROM signups WHERE email = :email AND purpose = 'password_reset' ORDER BY id", IdRow)
 _OPEN = db.Statement("SELECT id FROM signups WHERE email = :email AND purpose = 'password_reset' AND open", IdRow)
 _AGE = db.Statement("UPDATE signups SET created_at = created_at - CAST(:ms AS bigint) WHERE email = :email")
 _SIGNUPS = db.Statement("SELECT id FROM signups WHERE email = :email ORDER BY id", IdRow)
+
+_UNMARK = db.Statement("DELETE FROM effects_done WHERE effect = 'mail:signup:' || CAST(:id AS text)")
+
+
+class Relay(Message):
+    """An SMTP server that keeps the mails it took."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mails: list[Mail] = []
+
+    def handle_message(self, message: Mail) -> None:
+        self.mails.append(message)
+
+
+def test_a_mail_that_comes_twice_has_one_message_id(stack: Stack, visitor: Visitor) -> None:
+    """Sent, and Postgres died before that was written down: it is sent again, and who gets both can tell."""
+    address = f"twice{time.time_ns()}@example.com"
+    relay = Relay()
+    server = Controller(relay, hostname="127.0.0.1", port=free_port())
+    server.start()
+    try:
+        with standing_still(stack, "background"), using({"SMTP_URL": f"smtp://127.0.0.1:{server.port}"}):
+            for _ in range(2):
+                visitor.post("/v1/signup", {"email": address})
+            with db.connection() as conn:
+                first, second = (row.id for row in _SIGNUPS.all(conn, email=address))
+            mail.send_signup_mail(model.SignupRequested(first, address, True))
+            mail.send_signup_mail(model.SignupRequested(first, address, True))
+            assert len(relay.mails) == 1
+            with db.connection() as conn:
+                _UNMARK.run(conn, id=ids.encode(first))
+            mail.send_signup_mail(model.SignupRequested(first, address, True))
+            mail.send_signup_mail(model.SignupRequested(second, address, True))
+    finally:
+        server.stop()
+    one, again, other = relay.mails
+    assert one["Message-ID"] == again["Message-ID"] != other["Message-ID"]
+    assert one["Subject"] == again["Subject"]
 
 
 def test_an_address_is_mailed_a_few_times_and_no_more(stack: Stack, visitor: Visitor) -> None:

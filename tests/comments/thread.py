@@ -3,15 +3,11 @@
 from typing import Any
 
 from infra.photos import make_photo
-from shared.kernel import cache, db, ids
+from shared.kernel import cache, db, ids, sessions
 from shared.profiles import reads as profiles
 from tests.client import Person, Visitor, decoded
 
-# Blocking and leaving are other features: the gate reads what they leave in these rows.
-BLOCK = db.Statement(
-    """INSERT INTO relationships AS r (user_id, other_id, blocked_at) VALUES (:one, :two, :at)
-       ON CONFLICT (user_id, other_id) DO UPDATE SET blocked_at = excluded.blocked_at, version = r.version + 1"""
-)
+# Deleting an account would erase the comments as well: this is the moment before that.
 LEAVE = db.Statement("UPDATE users SET state = 'deleted', version = version + 1 WHERE id = :id")
 
 
@@ -74,12 +70,8 @@ def id_of(person: Person) -> int:
 
 
 def block(one: Person, two: Person, *, undo: bool = False) -> None:
-    """As blocking does, but for the follows."""
-    pair = id_of(one), id_of(two)
-    with db.connection() as conn:
-        BLOCK.run(conn, one=pair[0], two=pair[1], at=None if undo else 1)
-    for user_id in pair:
-        cache.run_sync(("DEL", f"relations:{ids.encode(user_id)}"))
+    """`one` blocks `two`, or does so no more."""
+    (one.delete if undo else one.put)(f"/v1/users/{two.username}/block")
 
 
 def leave(person: Person) -> None:
@@ -88,3 +80,4 @@ def leave(person: Person) -> None:
     with db.connection() as conn:
         LEAVE.run(conn, id=user_id)
     profiles.refresh([user_id])
+    cache.run_sync(sessions.ended(ids.decode(person.session["id"])))

@@ -66,6 +66,7 @@ def test_one_undone_stays_out_however_late_it_is_shown(trio: tuple[Person, Perso
         cache.run_sync(command)
     found = FEEDS.take(cache.run_sync(*FEEDS.ask(owner, None, 10)), 10)
     assert (found.entries, found.complete) == ([second.encoded()], True)
+    cache.run_sync(*withdrawn([owner], second))
 
 
 def test_a_page_is_full_though_posts_come_more_than_once(trio: tuple[Person, Person, Person]) -> None:

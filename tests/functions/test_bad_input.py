@@ -208,6 +208,91 @@ class TestBodies:
         assert faults(refused)["name"] == "blank"
 
 
+class TestFaultsOfEveryKindAtOnce:
+    """What can be told of a field is told, whatever is wrong with the others."""
+
+    @pytest.mark.parametrize("format", ["json", "msgpack"])
+    def test_uploads(self, carol: Person, problem: Problem, format: Any) -> None:
+        files: list[dict[str, Any]] = [
+            {"variant": "actual", "content_type": "image/jpeg", "size": 1},
+            {"variant": "small", "content_type": "image/jpeg", "size": "big"},
+            {"variant": "actual", "content_type": "audio/mpeg", "size": 5000, "x": 1},
+            {"variant": 7, "content_type": "image/gif", "size": 5000},
+            {"variant": "placeholder", "content_type": "video/mp4", "size": 5000},
+            {"variant": "placeholder", "content_type": "image/png"},
+        ]
+        answer = carol.speaking(format).ask("POST", "/v1/uploads", {"purpose": "post", "files": files})
+        told = {
+            "files[0].size": "wrong_size",
+            "files[1].variant": "wrong_variant",
+            "files[1].size": "wrong_type",
+            "files[2].content_type": "wrong_content_type",
+            "files[2].x": "unknown_field",
+            "files[3].variant": "wrong_type",
+            "files[3].content_type": "wrong_content_type",
+            "files[4].content_type": "wrong_content_type",
+            "files[5].size": "missing",
+        }
+        assert faults(problem(answer, 422, "invalid")) == told
+        # For what nobody knows, sizes can be told all the same.
+        answer = carol.ask("POST", "/v1/uploads", {"purpose": "fun", "files": files[:1] + files[4:5]})
+        assert faults(problem(answer, 422, "invalid")) == {
+            "purpose": "invalid",
+            "files[0].size": "wrong_size",
+            "files[1].content_type": "wrong_content_type",
+        }
+
+    def test_a_reel_of_two_with_faults(self, carol: Person, problem: Problem) -> None:
+        media = [{"actual": "a", "placeholder": "b", "width": 0, "height": 1}, {"actual": "c", "width": 1, "height": 1}]
+        answer = carol.ask("POST", "/v1/posts", {"type": "reel", "media": media, "description": "x" * 2201})
+        assert faults(problem(answer, 422, "invalid")) == {
+            "media": "too_many",
+            "media[0].width": "invalid",
+            "media[1].placeholder": "missing",
+            "description": "invalid",
+        }
+
+    def test_a_list_with_faults_of_both_kinds(self, carol: Person, problem: Problem) -> None:
+        body = {"links": ["javascript:1", 5, "https://ok.example", "x" * 201], "name": "\u202e"}
+        assert faults(problem(carol.ask("PATCH", "/v1/me", body), 422, "invalid")) == {
+            "links[0]": "invalid_link",
+            "links[1]": "wrong_type",
+            "links[3]": "invalid",
+            "name": "control_character",
+        }
+
+    def test_a_password_that_is_the_username(self, visitor: Visitor, problem: Problem) -> None:
+        account = {"signup_token": 1, "username": "somebody.new", "name": "S", "password": "Somebody.New"}
+        assert faults(problem(visitor.ask("POST", "/v1/signup/complete", account), 422, "invalid")) == {
+            "signup_token": "wrong_type",
+            "password": "too_obvious",
+        }
+
+    def test_a_blank_comment_with_more(self, carol: Person, problem: Problem) -> None:
+        path = f"/v1/posts/{carol.post_photo()['id']}/comments"
+        answer = carol.ask("POST", path, {"text": " ", "attachment": None, "colour": "red"})
+        assert faults(problem(answer, 422, "invalid")) == {"text": "blank", "colour": "unknown_field"}
+        answer = carol.ask("POST", path, {"text": " ", "attachment": {"actual": 1}})
+        assert "text" not in faults(problem(answer, 422, "invalid"))
+
+    def test_queries(self, carol: Person, problem: Problem) -> None:
+        post = carol.post_photo()
+        for path, told in (
+            ("/v1/feed?limit=0&cursor=x", {"limit": "invalid", "cursor": "malformed"}),
+            ("/v1/feed?cursor=x&colour=red", {"cursor": "malformed", "colour": "unknown_field"}),
+            (
+                f"/v1/posts/{post['id']}/reactions?emoji=x&cursor=x&limit=y",
+                {"emoji": "not_an_emoji", "cursor": "malformed", "limit": "wrong_type"},
+            ),
+            (f"/v1/posts/{post['id']}/reactions?emoji=x&cursor=x", {"emoji": "not_an_emoji", "cursor": "malformed"}),
+        ):
+            assert faults(problem(carol.ask("GET", path), 422, "invalid")) == told, path
+
+    def test_an_idempotency_key_and_a_body(self, visitor: Visitor, problem: Problem) -> None:
+        answer = visitor.ask("POST", "/v1/signup", {"email": "x"}, idempotency_key="k" * 256)
+        assert faults(problem(answer, 422, "invalid")) == {"Idempotency-Key": "malformed", "email": "invalid_email"}
+
+
 class TestMediaTypes:
     @pytest.mark.parametrize("kind", ["text/plain", "application/xml", "application/json; charset=utf-16", "", "x"])
     def test_a_body_of_another_type(self, visitor: Visitor, problem: Problem, kind: str) -> None:
@@ -216,6 +301,29 @@ class TestMediaTypes:
     @pytest.mark.parametrize("accept", ["text/html", "image/*", "application/json;q=0", "x" * 5000])
     def test_an_answer_of_another_type(self, visitor: Visitor, problem: Problem, accept: str) -> None:
         problem(visitor.ask("GET", "/v1/feed", accept=accept), 406, "not_acceptable")
+
+    @pytest.mark.parametrize(
+        ("accept", "kind"),
+        [
+            ("application/msgpack", "application/msgpack"),
+            ("application/vnd.msgpack", "application/vnd.msgpack"),
+            ("APPLICATION/MSGPACK;q=0.9, application/json;q=0.1", "application/msgpack"),
+            ("application/vnd.msgpack;q=0.1, application/msgpack", "application/msgpack"),
+            ("application/json, application/msgpack", "application/json"),
+            ("text/html, */*;q=0.1", "application/json"),
+        ],
+    )
+    def test_an_answer_is_of_the_type_that_was_asked_for(self, carol: Person, accept: str, kind: str) -> None:
+        expected = carol.get("/v1/me")
+        for method, path in (("GET", "/v1/me"), ("GET", "/v1/nothing"), ("POST", "/v1/live/tickets")):
+            answer = carol.ask(method, path, accept=accept)
+            body = answer.json() if kind == "application/json" else msgpack.unpackb(answer.content)
+            if answer.is_success:
+                assert answer.headers["content-type"] == kind
+                assert body == expected or "ticket" in body
+            else:
+                problem_kind = "application/problem+json" if kind == "application/json" else kind
+                assert (answer.headers["content-type"], body["code"]) == (problem_kind, "no_such_path")
 
     def test_problems_come_in_messagepack_too(self, stack: Stack, problem: Problem) -> None:
         answer = Visitor(stack.api, format="msgpack").ask("GET", "/v1/feed")
@@ -236,8 +344,21 @@ class TestPathsAndQueries:
         answer = visitor.ask("POST", "/v1/feed")
         problem(answer, 405, "method_not_allowed")
         assert answer.headers["allow"] == "GET, HEAD, OPTIONS"
-        # One that HTTP doesn't know never gets past the framework.
+        # What HTTP doesn't know never gets past its parser.
         assert visitor.ask("BREW", "/v1/feed").status_code in (400, 405)
+
+    @pytest.mark.parametrize("method", ["TRACE", "PROPFIND", "LINK"])
+    def test_a_method_that_no_endpoint_has(self, visitor: Visitor, problem: Problem, method: str) -> None:
+        answer = visitor.ask(method, "/v1/feed", x_request_id="of-a-method.1")
+        assert problem(answer, 405, "method_not_allowed")["instance"] == "urn:request:of-a-method.1"
+        assert answer.headers["allow"] == "GET, HEAD, OPTIONS"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        problem(visitor.ask(method, "/v1/nothing"), 404, "no_such_path")
+        problem(visitor.ask(method, "/healthz"), 405, "method_not_allowed")
+
+    @pytest.mark.parametrize("path", ["/robots.txt", "/favicon.ico"])
+    def test_what_browsers_and_crawlers_ask_unasked(self, visitor: Visitor, problem: Problem, path: str) -> None:
+        problem(visitor.ask("GET", path), 404, "no_such_path")
 
     @pytest.mark.parametrize(
         "request_line",

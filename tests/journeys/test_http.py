@@ -48,7 +48,7 @@ class TestFormats:
         [
             ("*/*", "application/json"),
             ("application/*", "application/json"),
-            ("application/msgpack", MSGPACK),
+            ("application/msgpack", "application/msgpack"),
             (f"text/html, {MSGPACK};q=0.5, */*;q=0.1", MSGPACK),
             (f"application/json;q=0.9, {MSGPACK};q=0.8", "application/json"),
         ],

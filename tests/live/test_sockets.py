@@ -9,7 +9,7 @@ from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
 from infra.local.stack import Stack
-from tests.client import Live, Person, wait_until
+from tests.client import Format, Live, Person, wait_until
 
 JSON = [Subprotocol("i9lyfe.v1.json")]
 
@@ -106,9 +106,10 @@ def test_who_is_not_signed_in_is_told_by_4401(stack: Stack) -> None:
         "nonsense",
         "[]",
         "null",
-        '{"id": 1}',
+        '{"action": "ping"}',
         '{"id": {}, "action": "ping"}',
-        '{"id": 1, "action": "ping", "x": 1}',
+        '{"id": true, "action": "ping"}',
+        '{"id": "' + "x" * 65 + '", "action": "ping"}',
         '{"id":"1","action":"ping","data":' + "[" * 40 + "]" * 40 + "}",
         b"\x81\xa2id\x01",
     ],
@@ -123,6 +124,27 @@ def test_a_frame_too_large_is_4413_and_too_many_4429(stack: Stack, alice: Person
     assert close_code_of(stack.live, "x" * (64 * 1024 + 1), headers=bearer(alice)) == 4413
     ping = json.dumps({"id": 1, "action": "ping"})
     assert close_code_of(stack.live, *[ping] * 60, headers=bearer(alice)) == 4429
+
+
+@pytest.mark.parametrize("format", ["json", "msgpack"])
+def test_a_request_with_faults_is_told_all_of_them_and_the_socket_lives(alice: Person, format: Format) -> None:
+    with alice.speaking(format).live() as live:
+        for id, (request, faults) in enumerate(
+            [
+                ({"action": "ping", "x": 1}, {"x": "unknown_field"}),
+                ({"data": {}}, {"action": "missing"}),
+                (
+                    {"action": 7, "data": [], "x": 1},
+                    {"action": "wrong_type", "data": "wrong_type", "x": "unknown_field"},
+                ),
+                ({"action": "resume", "data": {"after": -1, "y": 1}}, {"after": "invalid", "y": "unknown_field"}),
+            ]
+        ):
+            live.send({"id": id, **request})
+            reply = live.receive()
+            assert (reply["reply_to"], reply["ok"], reply["error"]["status"]) == (id, False, 422)
+            assert {fault["field"]: fault["code"] for fault in reply["error"]["errors"]} == faults
+        assert live.act("ping")["ok"] is True
 
 
 def test_an_unknown_action_is_a_problem_not_the_end(alice: Person) -> None:

@@ -9,15 +9,23 @@ import subprocess
 import sys
 import unicodedata
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, get_args
 
 import httpx
 import pytest
 from PIL import Image
 
 from infra.local.stack import ROOT, Stack
+from infra.photos import PICTURE_SIZES
+from infra.seed.talk import Remark
 from infra.seed.world import PASSWORD, World, build
-from tests.client import Visitor, sign_in, wait_until
+from infra.verify import scan
+from shared.engagement.model import emoji_of
+from shared.moderation import actions as moderation
+from shared.posts.model import PostType
+from tests.client import TLS, Visitor, sign_in, sign_up, wait_until
 
 USERS, SEED = 12, 4
 KINDS = ("celebrity", "regular", "loner")
@@ -46,6 +54,47 @@ def posts_of(visitor: Visitor, username: str) -> Counter[tuple[str, str, int]]:
     return Counter((post["type"], post["description"], len(post["media"])) for post in found)
 
 
+def is_made(visitor: Visitor, username: str) -> bool:
+    return visitor.ask("GET", f"/v1/users/{username}").is_success
+
+
+def said_under(reader: Visitor, path: str) -> list[Any]:
+    """All that is said at a path, the oldest first: (author, text, whether with a picture, reactions, replies)."""
+    return [
+        (
+            one["author"] and one["author"]["username"],
+            one["text"],
+            one["attachment"] is not None,
+            one["reactions"],
+            said_under(reader, f"/v1/comments/{one['id']}/replies"),
+        )
+        for one in reversed(list(reader.items(path, 100)))
+    ]
+
+
+def planned_under(remarks: list[Remark]) -> list[Any]:
+    return [
+        (
+            None if one.deleted else one.author,
+            None if one.deleted else one.edited or one.text,
+            one.photo is not None and not one.deleted,
+            tally(one.reactions),
+            planned_under(one.replies),
+        )
+        for one in remarks
+    ]
+
+
+def tally(reactions: list[tuple[str, str]]) -> dict[str | None, int]:
+    return Counter(emoji_of(emoji) for _, emoji in reactions)
+
+
+def every(remarks: list[Remark], depth: int = 1) -> Iterator[tuple[int, Remark]]:
+    for one in remarks:
+        yield depth, one
+        yield from every(one.replies, depth + 1)
+
+
 def scripts(text: str) -> set[str]:
     return {unicodedata.name(letter).split()[0] for letter in text if letter.isalpha()}
 
@@ -56,20 +105,36 @@ def world() -> World:
 
 
 @pytest.fixture(scope="module")
-def said(stack: Stack) -> str:
-    """What the command printed; it was cut short once before, while it posted, and then run again."""
-    first, author = Visitor(stack.api), build(USERS, SEED).posts[0].author
-    if not first.ask("GET", f"/v1/users/{author}").is_success:
-        cut = start(stack.data, "--users", str(USERS), "--seed", str(SEED))
-        wait_until(lambda: first.ask("GET", f"/v1/users/{author}").is_success and posts_of(first, author), 60)
-        cut.send_signal(signal.SIGINT)
-        output, complaints = cut.communicate(timeout=30)
-        stopped = (130, "./dev seed: stopped; run it again for the rest\n")
-        # On a busy machine it may have been seen too late.
-        assert (cut.returncode, complaints) in (stopped, (0, "")), output
+def differences(stack: Stack) -> set[str]:
+    """What verify finds that others left on the stack."""
+    return {one.key for one in scan.verify().differences}
+
+
+@pytest.fixture(scope="module")
+def said(stack: Stack, differences: set[str]) -> str:
+    """What the command printed; it was cut short before, while it posted and while they talked, and then run again."""
+    first, planned = Visitor(stack.api), build(USERS, SEED)
+    author = planned.posts[0].author
+    if not is_made(first, author):
+        cut_short(stack, lambda: is_made(first, author) and posts_of(first, author))
+        talked_about = planned.posts[-1].author
+        cut_short(stack, lambda: is_made(first, talked_about) and comments_of(first, talked_about))
     code, output, complaints = seed(stack.data, "--users", str(USERS), "--seed", str(SEED))
     assert (code, complaints) == (0, ""), output
     return output
+
+
+def cut_short(stack: Stack, when: Callable[[], Any]) -> None:
+    cut = start(stack.data, "--users", str(USERS), "--seed", str(SEED))
+    wait_until(when, 60)
+    cut.send_signal(signal.SIGINT)
+    output, complaints = cut.communicate(timeout=30)
+    # On a busy machine it may have been seen too late.
+    assert (cut.returncode, complaints) in ((130, "./dev seed: stopped; run it again for the rest\n"), (0, "")), output
+
+
+def comments_of(visitor: Visitor, username: str) -> int:
+    return sum(post["counts"]["comments"] for post in visitor.items(f"/v1/users/{username}/posts"))
 
 
 def test_a_plan_is_the_same_in_every_process_and_another_for_other_numbers(world: World):
@@ -114,17 +179,82 @@ def test_the_graph_is_the_one_that_was_planned(visitor: Visitor, world: World, s
 
 def test_each_post_is_there_once_though_the_first_run_was_cut_short(visitor: Visitor, world: World, said: str):
     for one in world.residents:
-        planned = Counter((p.type, p.description, len(p.photos)) for p in world.posts if p.author == one.username)
+        planned = Counter(
+            (p.type, p.edited or p.description, len(p.media)) for p in world.posts if p.author == one.username
+        )
         assert posts_of(visitor, one.username) == planned
+    assert {post.type for post in world.posts} == set(get_args(PostType))
+
+
+def by_text(reader: Visitor, world: World) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Each planned post with the one that is there; those with the same words are left out."""
+    words = Counter((post.author, post.edited or post.description) for post in world.posts)
+    there = {
+        (one.username, post["description"]): post
+        for one in world.residents
+        for post in reader.items(f"/v1/users/{one.username}/posts")
+    }
+    for post in world.posts:
+        key = (post.author, post.edited or post.description)
+        if words[key] == 1:
+            yield post, there[key]
+
+
+def test_what_is_said_below_a_post_is_there_once(visitor: Visitor, world: World, said: str):
+    for planned, post in by_text(visitor, world):
+        assert said_under(visitor, f"/v1/posts/{post['id']}/comments") == planned_under(planned.talk)
+        assert post["counts"]["comments"] == sum(not one.deleted for _, one in every(planned.talk))
+    remarks = [one for post in world.posts for one in every(post.talk)]
+    assert max(depth for depth, _ in remarks) >= 5
+    for what in ("deleted", "edited", "photo", "reactions"):
+        assert any(getattr(one, what) for _, one in remarks), what
+
+
+def test_what_was_done_with_a_post_is_what_was_planned(visitor: Visitor, world: World, said: str):
+    for planned, post in by_text(visitor, world):
+        assert post["reactions"] == tally(planned.reactions)
+        assert (post["counts"]["saves"], post["counts"]["reposts"]) == (len(planned.saves), len(planned.reposts))
+        assert (post["edited_at"] is None) == (planned.edited is None)
+        assert [medium["alt_text"] for medium in post["media"]] == [medium.alt_text for medium in planned.media]
+    assert len({emoji for post in world.posts for _, emoji in post.reactions}) > 20
+
+
+def test_blocks_mutes_pictures_links_and_settings_are_there(stack: Stack, world: World, said: str):
+    people = {one.username: sign_in(stack, one.username, PASSWORD) for one in world.residents}
+    for path, pairs in (("blocked", world.blocks), ("muted", world.mutes)):
+        assert pairs
+        found = {(name, one["user"]["username"]) for name in people for one in people[name].items(f"/v1/me/{path}")}
+        assert found == set(pairs)
+    for one in world.residents:
+        me = people[one.username].get("/v1/me")
+        assert me["links"] == list(one.links)
+        assert {name for name, wanted in me["settings"].items() if not wanted} == set(one.unwanted)
+        assert (me["user"]["picture"] is None) == (one.picture is None)
+        for size, url in (me["user"]["picture"] or {}).items():
+            assert Image.open(io.BytesIO(fetched(url).content)).width == PICTURE_SIZES[size]
+
+
+def test_reports_wait_for_a_moderator(stack: Stack, world: World, said: str):
+    moderator = sign_up(stack)
+    moderation.set_moderator(moderator.username, moderator=True)
+    found = Counter((one["reporter"], one["subject"]["type"]) for one in moderator.items("/v1/reports"))
+    for planned in world.reports:
+        assert found[planned.reporter, planned.type] == 1
+    assert {planned.type for planned in world.reports} == {"user", "post", "comment"}
+    assert "moderator" in said
 
 
 def test_a_follower_has_a_feed(stack: Stack, world: World, said: str):
     author = world.posts[0].author
-    follower = next(follower for follower, followee in world.follows if followee == author)
+    follower = next(pair[0] for pair in world.follows if pair[1] == author and pair not in world.mutes)
     reader = sign_in(stack, follower, PASSWORD)
     feed = wait_until(lambda: reader.get("/v1/feed")["items"])
     followed = {followee for name, followee in world.follows if name == follower} | {follower}
-    assert {post["author"]["username"] for post in feed} <= followed
+    assert {post.get("reposted_by", post["author"])["username"] for post in feed} <= followed
+
+
+def test_verify_finds_no_difference(stack: Stack, differences: set[str], said: str):
+    wait_until(lambda: {one.key for one in scan.verify().differences} <= differences)
 
 
 def test_there_are_many_scripts_and_emoji(visitor: Visitor, world: World, said: str):
@@ -136,19 +266,34 @@ def test_there_are_many_scripts_and_emoji(visitor: Visitor, world: World, said: 
     assert any(unicodedata.category(letter) == "So" for letter in texts)
 
 
-def test_the_photos_are_photos_and_no_two_are_the_same(visitor: Visitor, world: World, said: str):
+def fetched(url: str) -> httpx.Response:
+    answer = httpx.get(url, trust_env=False, verify=TLS)
+    assert answer.is_success
+    return answer
+
+
+def test_photos_and_films_are_such_and_no_two_are_the_same(visitor: Visitor, world: World, said: str):
     author = world.posts[0].author
     media = [medium for post in visitor.items(f"/v1/users/{author}/posts") for medium in post["media"]]
     seen: set[str] = set()
     for medium in media:
-        for url, width in ((medium["url"], medium["width"]), (medium["placeholder_url"], 96)):
-            answer = httpx.get(url, trust_env=False)
+        stills = {medium["placeholder_url"]: 96} | (
+            {medium["url"]: medium["width"]} if medium["type"] == "photo" else {}
+        )
+        for url, width in stills.items():
+            answer = fetched(url)
             assert answer.headers["content-type"] == "image/jpeg"
             image = Image.open(io.BytesIO(answer.content))
             image.load()
             assert (image.format, image.width) == ("JPEG", width)
             seen.add(hashlib.sha256(answer.content).hexdigest())
+        if medium["type"] == "video":
+            answer = fetched(medium["url"])
+            assert (answer.headers["content-type"], medium["content_type"]) == ("video/webm", "video/webm")
+            assert (answer.content[:4], b"V_VP8" in answer.content) == (b"\x1aE\xdf\xa3", True)
+            seen.add(hashlib.sha256(answer.content).hexdigest())
     assert len(seen) == 2 * len(media)
+    assert {medium["type"] for medium in media} == {"photo", "video"}
 
 
 @pytest.mark.parametrize("users", ["0", "-3", "10000"])

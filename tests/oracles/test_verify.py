@@ -328,7 +328,6 @@ def test_the_command_says_what_differs_and_mends_it_when_asked_to(
     world: World, stack: Stack, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = ["--data", str(stack.data)]
-    scan.repair(scan.verify().differences)  # what other tests left
     assert infra.verify.main(data) == 0
     key = a_post_that_a_list_lacks(world)
     assert infra.verify.main(data) == 1

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from shared.kernel import db, ids
+from shared.kernel import cache, db, ids, sessions
 from shared.profiles import reads as profiles
 from tests.client import Format, Person, Visitor, trips, wait_until
 from tests.feed.posts import insert_posts
@@ -112,6 +112,7 @@ def test_who_is_gone_is_in_no_list(alice: Person, bob: Person, person: Callable[
     with db.connection() as conn:
         STATE.run(conn, user_id=carol_id, state="suspended")
     profiles.refresh([carol_id])
+    cache.run_sync(sessions.ended(ids.decode(carol.session["id"])))
     for part in ("reactions", "reposts"):
         found = alice.get(f"/v1/posts/{post['id']}/{part}", limit=1)["items"]
         assert [item["user"]["username"] for item in found] == [bob.username]

@@ -4,9 +4,12 @@ import secrets
 
 import msgspec
 
+from shared.graph import projection as graph
 from shared.kernel import clock, db, ids
 from shared.profiles import reads as profiles
 from tests.client import Person
+
+TOGETHER = 500
 
 
 class NameRow(msgspec.Struct, frozen=True):
@@ -35,6 +38,12 @@ def insert_followers(owner: Person, count: int, *, days_ago: int = 1) -> list[st
     # From some moment of an hour on: others who do so at nearly the same time get other ids.
     first = clock.now_ms() - ids.EPOCH_MS - days_ago * 86_400_000 - secrets.randbelow(3_600_000)
     made = [((first + n) << ids.RANDOM_BITS) | (ids.new_id() & 0xFFFF) for n in range(count)]
+    owner_id = profiles.named([owner.username])[owner.username]
     with db.connection() as conn:
-        rows = INSERT.all(conn, owner=profiles.named([owner.username])[owner.username], ids=made, now=clock.now_ms())
+        rows = INSERT.all(conn, owner=owner_id, ids=made, now=clock.now_ms())
+    # As their events would have it.
+    profiles.refresh([owner_id])
+    for start in range(0, count, TOGETHER):
+        some = made[start : start + TOGETHER]
+        graph.project(users=[owner_id, *some], pairs=[(one, owner_id) for one in some])
     return [row.username for row in rows]

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from infra.local.stack import Stack
-from shared.kernel import cache, db, ids
+from shared.graph import projection as graph
+from shared.kernel import cache, db, ids, sessions
 from shared.profiles import projection, store
 from shared.profiles import reads as profiles
 from shared.visibility import followed_by
@@ -79,7 +80,9 @@ def test_the_hidden_and_the_gone_are_left_out_and_pages_are_full(alice: Person, 
     for name in hidden[24:]:
         with db.connection() as conn:
             LEAVE.run(conn, id=found[name])
-        profiles.refresh([found[name]])
+    gone = [found[name] for name in hidden[24:]]
+    profiles.refresh(gone)
+    graph.project(users=gone)
     shown = [name for name in there if name not in hidden]
     first = bob.get(followers(alice), limit=7)
     assert [item["user"]["username"] for item in first["items"]] == shown[:7]
@@ -102,6 +105,7 @@ def test_a_user_who_is_gone_has_no_list(alice: Person, bob: Person, problem: Pro
     with db.connection() as conn:
         LEAVE.run(conn, id=alice_id)
     profiles.refresh([alice_id])
+    cache.run_sync(sessions.ended(ids.decode(alice.session["id"])))
     problem(bob.ask("GET", followers(alice)), 404, "user_not_found")
     problem(bob.ask("GET", following(alice)), 404, "user_not_found")
     assert names(bob, following(bob)) == []
@@ -195,6 +199,7 @@ class TestFollowedBy:
         for version, follows in ((3, True), (2, False), (4, False), (3, True)):
             cache.run_sync(followed_by.changed(one, two, version, following=follows))
         assert cache.run_sync(("HGET", key, ids.encode(one))) == [b"0000000000000004"]
+        cache.run_sync(("DEL", key))
 
 
 Step = tuple[int, str, int]
