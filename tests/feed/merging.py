@@ -28,10 +28,10 @@ def id_of(person: Person) -> int:
     return profiles.named([person.username])[person.username]
 
 
-def is_settled(author: Person) -> bool:
+def is_settled(user_id: int) -> bool:
     """Whether nothing of an author's is fanned out."""
     with db.connection() as conn:
-        return store.IS_SETTLED.maybe(conn, user_id=id_of(author)) is not None
+        return store.IS_SETTLED.maybe(conn, user_id=user_id) is not None
 
 
 def kept_of(reader: Person) -> list[str]:

@@ -15,10 +15,12 @@ from shared.feed import actions, projection, reads
 from shared.feed.model import FEEDS, TOLD, MergeChunk, mark_of
 from shared.kernel import cache, db, ids
 from shared.kernel.timeline import Slice
+from shared.moderation.actions import unsuspend
 from shared.profiles.model import FollowChanged
-from tests.client import Person, sign_up, standing_still, trips, wait_until
+from tests.client import PASSWORD, Person, sign_up, standing_still, trips, wait_until
 from tests.feed.merging import id_of, is_settled, kept_of, merging_from
 from tests.feed.posts import insert_posts
+from tests.moderation.accounts import promoted
 
 MANY = 3
 
@@ -53,7 +55,7 @@ def star(stack: Stack, crowd: list[Person]) -> Person:
 def gather(author: Person, crowd: list[Person]) -> None:
     for follower in crowd:
         follower.follow(author.username)
-    wait_until(lambda: is_settled(author))
+    wait_until(lambda: is_settled(id_of(author)))
 
 
 def feed_of(person: Person, limit: int = 20) -> list[str]:
@@ -117,16 +119,16 @@ def test_nothing_is_lost_or_doubled_as_an_author_rises_and_falls(stack: Stack, c
             follower.follow(author.username)
             following.append(follower)
             post()
-        wait_until(lambda: is_settled(author))
+        wait_until(lambda: is_settled(id_of(author)))
         post()
         # Below MANY, not yet below four fifths of it.
         crowd[0].delete(f"/v1/users/{author.username}/follow")
         following.remove(crowd[0])
         post()
-        assert is_settled(author)
+        assert is_settled(id_of(author))
         crowd[1].delete(f"/v1/users/{author.username}/follow")
         following.remove(crowd[1])
-        wait_until(lambda: not is_settled(author))
+        wait_until(lambda: not is_settled(id_of(author)))
         post()
         author.delete(f"/v1/posts/{posts.pop(0)}")
         wait_until(lambda: of_author(crowd[2], author) == posts)
@@ -144,7 +146,7 @@ def test_what_is_posted_while_they_rise_is_not_lost(stack: Stack, crowd: list[Pe
     with standing_still(stack, "relay"):
         crowd[-1].follow(author.username)
         posts = [author.post_photo(f"Number {n}", seed=n)["id"] for n in range(3)][::-1]
-    wait_until(lambda: is_settled(author))
+    wait_until(lambda: is_settled(id_of(author)))
     posts.insert(0, author.post_photo("After")["id"])
     wait_until(lambda: all(of_author(follower, author) == posts for follower in crowd))
 
@@ -207,6 +209,32 @@ def test_who_is_not_to_see_a_star_does_not(star: Person, crowd: list[Person], ho
         assert feed_of(reader)[:2] == [again, post]
 
 
+def test_a_star_who_is_suspended_is_gone_and_comes_back_with_what_was_theirs(
+    star: Person, crowd: list[Person], stack: Stack
+) -> None:
+    theirs, other = star.post_photo("Mine")["id"], sign_up(stack).post_photo("Another's")["id"]
+    star.put(f"/v1/posts/{other}/repost")
+    assert feed_of(crowd[0])[:2] == [other, theirs]
+    moderator = promoted(sign_up(stack))
+    about = {"subject": {"type": "user", "id": star.username}, "reason": "spam"}
+    report = crowd[0].post("/v1/reports", about)["id"]
+    moderator.post(f"/v1/reports/{report}/resolution", {"action": "suspend"})
+    assert not {theirs, other} & {*feed_of(crowd[0])}
+    assert unsuspend(star.username)
+    wait_until(lambda: feed_of(crowd[0])[:2] == [other, theirs])
+
+
+def test_a_star_who_is_deleted_leaves_nothing(star: Person, crowd: list[Person]) -> None:
+    star_id, post = id_of(star), star.post_photo("Mine")["id"]
+    assert feed_of(crowd[0])[0] == post
+    assert star.ask("DELETE", "/v1/me", {"password": PASSWORD}).status_code == 204
+    assert post not in feed_of(crowd[0])
+    # With their row what Redis has of them goes, and they are merged no more.
+    wait_until(lambda: cache.run_sync(("EXISTS", TOLD.key(star_id))) == [0])
+    wait_until(lambda: not is_settled(star_id))
+    assert post not in feed_of(crowd[0])
+
+
 def outbox_is_empty() -> bool:
     with db.connection() as conn:
         return OUTBOX.maybe(conn) is None
@@ -246,13 +274,13 @@ def test_a_rise_marks_chunk_after_chunk_and_settles_at_the_end(
         for _ in range(2):
             actions.merge(first)
         assert [mark_of(id_of(author)) in kept_of(follower) for follower in crowd] == [True, True, False]
-        assert not is_settled(author)
+        assert not is_settled(id_of(author))
         (last,) = taken()
         # One of an earlier rise settles nothing.
         actions.merge(msgspec.structs.replace(last, rise_id=last.rise_id - 1))
-        assert not is_settled(author)
+        assert not is_settled(id_of(author))
         actions.merge(last)
-        assert is_settled(author)
+        assert is_settled(id_of(author))
         assert taken() == []
         assert all(mark_of(id_of(author)) in kept_of(follower) for follower in crowd)
 
