@@ -252,12 +252,14 @@ async def _take_bodies(comment_ids: Sequence[int], reply: Sequence[bytes | None]
 
 def refresh(comment_ids: Sequence[int]) -> None:
     """Bring comments in Redis up to date, and their lists. Raises CacheUnavailable, DatabaseUnavailable."""
-    cache.run_sync(*projection.rows(projection.load(comment_ids)))
+    found = projection.load(comment_ids)
+    cache.run_sync(*projection.rows(found), *map(projection.metrics, found))
 
 
 def refresh_cards(comment_ids: Sequence[int]) -> None:
     """Bring in Redis up to date what reactions change of comments. Raises as `refresh`."""
-    cache.run_sync(*map(projection.card, projection.load(comment_ids)))
+    found = projection.load(comment_ids)
+    cache.run_sync(*map(projection.card, found), *map(projection.metrics, found))
 
 
 class Told(msgspec.Struct, frozen=True):
