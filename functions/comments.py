@@ -59,7 +59,7 @@ def edit_comment(caller: Caller, comment_id: CommentId, body: CommentEdit) -> En
 
 @endpoint("DELETE /v1/comments/{comment_id}")
 def delete_comment(caller: Caller, comment_id: CommentId) -> None:
-    """Delete a comment of yours, or one on a post of yours, with its attachment.
+    """Delete a comment of yours, or one on a post of yours, with its attachment; also where it is hidden from you.
 
     While it has replies it stays as a tombstone: its `deleted_at` is set, author, text and attachment are null. Without
     any it is gone, and so is a tombstone above it whose last reply it was.
@@ -78,7 +78,10 @@ def react_to_comment(caller: Caller, comment_id: CommentId, body: NewReaction) -
 
 @endpoint("DELETE /v1/comments/{comment_id}/reaction", answers=Comment)
 def unreact_to_comment(caller: Caller, comment_id: CommentId) -> Encoded:
-    """Take your reaction to a comment back."""
+    """Take your reaction to a comment back.
+
+    Where the comment is hidden from you by now, the reaction is taken back, and 404 answered as for `get_comment`.
+    """
     return actions.unreact(caller, comment_id)
 
 

@@ -138,6 +138,8 @@ def _reacted(
         projection.card(row),
         *engagement.changed("reaction", caller.user_id, row.id, done, row.engagement_version),
     )
+    if not row.visible:
+        raise NotFound("comment_not_found")  # what was undone stays so
     author = profiles.card(row.author_id, row.username, row.name, row.picture)
     return Encoded(reads.spliced(projection.body(row), author, done))
 

@@ -36,7 +36,8 @@ class CommentRow(msgspec.Struct, frozen=True):
 class EngagedRow(CommentRow, frozen=True):
     """A comment after its engagement with a user was changed, or found as wished; what its author's card is made of.
 
-    `changed`: whether there was anything to change. Comments are neither saved nor reposted.
+    `changed`: whether there was anything to change. `visible`: whether the user may see the comment. Comments are
+    neither saved nor reposted.
     """
 
     username: str
@@ -48,6 +49,7 @@ class EngagedRow(CommentRow, frozen=True):
     reposted: bool
     engagement_version: int
     act_id: int
+    visible: bool
 
 
 class MadeRow(msgspec.Struct, frozen=True):
@@ -250,14 +252,12 @@ _DELETE = f"""WITH RECURSIVE deleted AS (
     FROM deleted d, above
 )
 SELECT to_json(deleted), above.comments, to_json(counted) FROM deleted, above, counted"""
+# By its author, or whose post it is, hidden from them or not: what is one's own can always be taken back.
 DELETE = db.Statement(
-    _DELETE.format(
-        may=f":user_id IN (c.author_id, c.post_author_id)"
-        f" AND {_visible('c.author_id')} AND {_visible('c.post_author_id')}"
-    ),
+    _DELETE.format(may=":user_id IN (c.author_id, c.post_author_id)"),
     DeletedRow,
 )
-# For moderators: whoever is hidden from whom.
+# For moderators.
 REMOVE = db.Statement(_DELETE.format(may="true"), DeletedRow)
 # Why a change was refused.
 SEEN = db.Statement(
@@ -301,14 +301,13 @@ SAID_IN_REPLY = db.Statement(
 )
 
 
-# Those that `:user_id` may see, and that were not deleted.
-_REACHED: Final = f"""comments s JOIN posts p ON p.id = s.post_id
-   WHERE s.id = :subject_id AND s.deleted_at IS NULL AND p.deleted_at IS NULL
-     AND {_visible("s.author_id")} AND {_visible("s.post_author_id")}"""
+_THERE: Final = """comments s JOIN posts p ON p.id = s.post_id
+   WHERE s.id = :subject_id AND s.deleted_at IS NULL AND p.deleted_at IS NULL"""
+_VISIBLE: Final = f"({_visible('s.author_id')} AND {_visible('s.post_author_id')})"
 
 
 def _reaction(*, undo: bool) -> db.Statement[EngagedRow]:
-    sql = change_sql(CommentReacted, undo=undo, kind="comment", visible=_REACHED, columns=_COLUMNS)
+    sql = change_sql(CommentReacted, undo=undo, kind="comment", there=_THERE, visible=_VISIBLE, columns=_COLUMNS)
     return db.Statement(sql, EngagedRow)
 
 

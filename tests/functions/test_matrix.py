@@ -126,9 +126,9 @@ class Cast:
     def stand_anew(self) -> None:
         """The follower follows, one is blocked, and there is nothing else between any, whatever was tried."""
         user = f"/v1/users/{self.owner.username}"
-        for role in ("stranger", "moderator", "follower"):
+        for role in ("stranger", "moderator", "follower", "blocked"):
             for relation in ("block", "mute", "follow"):
-                self.people[role].delete(f"{user}/{relation}")
+                self.people[role].ask("DELETE", f"{user}/{relation}")
         self.people["follower"].follow(self.owner.username)
         self.owner.put(f"/v1/users/{self.people['blocked'].username}/block")
 

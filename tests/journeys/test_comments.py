@@ -186,7 +186,7 @@ def test_a_block_between_reader_and_owner_hides_all(alice: Person, bob: Person, 
     block(alice, bob)
     for one in (by_bob, by_carol):
         assert [status(bob, one, *how) for how in (("GET",), ("GET", "/replies"), ("POST", "/replies"))] == [404] * 3
-    assert status(bob, by_bob, "DELETE") == status(bob, by_bob, "PATCH") == 404
+    assert status(bob, by_carol, "DELETE") == status(bob, by_bob, "PATCH") == 404
     assert bob.ask("GET", f"/v1/posts/{post['id']}/comments").status_code == 404
     assert bob.ask("POST", f"/v1/posts/{post['id']}/comments", {"text": "x"}).status_code == 404
     assert [one["id"] for one in comments(alice, post)] == [by_carol["id"]]
