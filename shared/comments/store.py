@@ -130,22 +130,24 @@ _NAMED: Final = f"""SELECT ARRAY(SELECT u.username
 
 # One statement, one round trip: the comment, the counts of what it hangs on and of its post, the event, and all that
 # the answer shows. What it replies to is locked before the post, as by who deletes: so that no two wait for each other.
-# `grown` looks at that row as it is by then, and takes no reply to a comment that was deleted meanwhile.
+# Both are judged as they are once they are locked: there is no reply to a comment, and no comment on a post, that was
+# deleted meanwhile.
 _MAKE: Final = """
 WITH {parent}post AS MATERIALIZED (
   SELECT p.id, p.author_id FROM posts p
    WHERE p.id = {post_id} AND p.deleted_at IS NULL AND {post_visible}
      AND EXISTS (SELECT FROM users me WHERE me.id = :user_id AND me.state = 'active')
+), counted AS (
+  UPDATE posts p SET comment_count = p.comment_count + 1, version = p.version + 1 FROM post{alive}
+   WHERE p.id = post.id AND p.deleted_at IS NULL
+  RETURNING {posts}
 ), named AS MATERIALIZED (
   {named}
 ), {grown}, made AS (
   INSERT INTO comments AS c (id, post_id, post_author_id, parent_id, author_id, text, attachment, mentions, created_at)
-  SELECT :id, post.id, post.author_id, grown.id, :user_id, :text, CAST(:attachment AS jsonb), named.mentions, :now
-    FROM post, named, grown
+  SELECT :id, counted.id, counted.author_id, grown.id, :user_id, :text, CAST(:attachment AS jsonb), named.mentions, :now
+    FROM counted, named, grown
   RETURNING {comment}
-), counted AS (
-  UPDATE posts p SET comment_count = p.comment_count + 1, version = p.version + 1 FROM made WHERE p.id = made.post_id
-  RETURNING {posts}
 ), told AS (
   INSERT INTO outbox (topic, payload, trace, created_at)
   SELECT 'comment_created',
@@ -168,6 +170,7 @@ MAKE = db.Statement(
         **_SHARED,
         parent="",
         post_id=":post_id",
+        alive="",
         grown="grown AS (SELECT CAST(NULL AS bigint) AS id)",
         hangs_on="CAST(NULL AS json)",
         parent_deleted="false",
@@ -180,11 +183,13 @@ REPLY = db.Statement(
         parent=f"""parent AS MATERIALIZED (
   SELECT c.id, c.post_id, c.deleted_at FROM comments c
    WHERE c.id = :parent_id AND NOT c.gone AND (c.deleted_at IS NOT NULL OR ({_visible("c.author_id")}))
+     FOR NO KEY UPDATE
 ), """,
         post_id="(SELECT post_id FROM parent)",
+        alive=" JOIN parent ON parent.deleted_at IS NULL",
         grown=f"""grown AS (
   UPDATE comments c SET reply_count = c.reply_count + 1, version = c.version + 1
-    FROM parent, post WHERE c.id = parent.id AND c.deleted_at IS NULL
+    FROM parent, counted WHERE c.id = parent.id
   RETURNING {_QUALIFIED}
 )""",
         hangs_on="(SELECT to_json(grown) FROM grown)",
