@@ -109,7 +109,7 @@ def test_deleting_leaves_a_tombstone_while_it_has_replies(alice: Person, bob: Pe
     assert [one["id"] for one in replies(carol, shown)] == [middle["id"]]
     assert carol.ask("POST", f"/v1/comments/{top['id']}/replies", {"text": "?"}).json()["code"] == "comment_deleted"
     assert status(carol, top, "POST", "/replies") == 409
-    assert status(bob, top, "DELETE") == status(bob, top, "PATCH") == 404
+    assert status(bob, top, "DELETE") == status(bob, top, "PATCH") == 409
 
     # The post's owner may delete what others said.
     delete(alice, middle)
@@ -326,8 +326,8 @@ def test_reacting_to_comments(stack: Stack, format: Format) -> None:
     for reader in (alice, bob):
         shown = read(reader, made)
         assert (shown["counts"]["reactions"], shown["reactions"], shown["viewer"]) == (0, {}, {"reaction": None})
-        assert status(reader, made, "DELETE", "/reaction") == 404
-        assert reader.ask("PUT", path, {"emoji": "😂"}).status_code == 404
+        assert status(reader, made, "DELETE", "/reaction") == 409
+        assert reader.ask("PUT", path, {"emoji": "😂"}).status_code == 409
         assert reader.ask("GET", f"{path}s").status_code == 404
     block(alice, bob)
     assert bob.ask("PUT", f"/v1/comments/{other['id']}/reaction", {"emoji": "😂"}).status_code == 404
