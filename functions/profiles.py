@@ -94,15 +94,15 @@ def unmute(caller: Caller, username: Username) -> Profile:
 
 
 @endpoint("GET /v1/users/{username}/followers", answers=Page[ListedUser])
-async def list_followers(viewer: Caller | None, username: Username, query: PageQuery) -> Encoded:
-    """A user's followers, the newest first."""
-    return await lists.of_user(viewer, username, lists.FOLLOWERS, query)
+async def list_followers(caller: Caller, username: Username, query: PageQuery) -> Encoded:
+    """A user's followers, the newest first. Whoever is not signed in sees how many there are, on the profile."""
+    return await lists.of_user(caller, username, lists.FOLLOWERS, query)
 
 
 @endpoint("GET /v1/users/{username}/following", answers=Page[ListedUser])
-async def list_following(viewer: Caller | None, username: Username, query: PageQuery) -> Encoded:
-    """Whom a user follows, the newest first."""
-    return await lists.of_user(viewer, username, lists.FOLLOWING, query)
+async def list_following(caller: Caller, username: Username, query: PageQuery) -> Encoded:
+    """Whom a user follows, the newest first. Whoever is not signed in sees how many there are, on the profile."""
+    return await lists.of_user(caller, username, lists.FOLLOWING, query)
 
 
 @endpoint("GET /v1/me/blocked", answers=Page[ListedUser])
