@@ -104,7 +104,7 @@ class CommentedRow(msgspec.Struct, frozen=True, array_like=True):
 
 
 class SaidRow(msgspec.Struct, frozen=True):
-    """What one user said in one place: the newest comment that still stands, and how often that has changed."""
+    """What one user said in one place: the newest comment that still stands, as of a version of the post."""
 
     newest_id: int | None
     version: int
@@ -291,17 +291,22 @@ COMMENTED = db.Statement(
         ORDER BY c.id DESC LIMIT :limit""",
     CommentedRow,
 )
-# What `:author_id` said on a post, but for replies to its owner: those are told as such.
+# What `:author_id` said on a post, but for replies to its owner, which are told as such: a look-up for each of those
+# that is newer. Each comment made or deleted moves the post's version, so nothing is newer under the same one.
 SAID_ON_POST = db.Statement(
-    """SELECT max(c.id) FILTER (WHERE c.deleted_at IS NULL), count(*) + count(c.deleted_at)
-         FROM comments c LEFT JOIN comments parent ON parent.id = c.parent_id
-        WHERE c.author_id = :author_id AND c.post_id = :post_id
-          AND parent.author_id IS DISTINCT FROM c.post_author_id""",
+    """SELECT (SELECT c.id FROM comments c
+                WHERE c.author_id = :author_id AND c.post_id = :post_id AND c.deleted_at IS NULL
+                  AND NOT EXISTS (SELECT FROM comments parent
+                                   WHERE parent.id = c.parent_id AND parent.author_id = c.post_author_id)
+                ORDER BY c.id DESC LIMIT 1), version
+         FROM posts WHERE id = :post_id""",
     SaidRow,
 )
 SAID_IN_REPLY = db.Statement(
-    """SELECT max(id) FILTER (WHERE deleted_at IS NULL), count(*) + count(deleted_at)
-         FROM comments WHERE author_id = :author_id AND post_id = :post_id AND parent_id = :parent_id""",
+    """SELECT (SELECT id FROM comments
+                WHERE author_id = :author_id AND parent_id = :parent_id AND deleted_at IS NULL
+                ORDER BY id DESC LIMIT 1), version
+         FROM posts WHERE id = :post_id""",
     SaidRow,
 )
 
