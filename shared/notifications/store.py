@@ -120,14 +120,18 @@ SET_ACTS = db.Statement(
 # still is: of that nobody is told.
 #
 # The event that tells it live is due `:apart` after it was last told. While one is on its way, that one tells this
-# change too, and there is no other: unless it has been overdue since `:lost`, and may never come.
+# change too, and there is no other: unless it has been overdue since `:lost`, and may never come. An act undone is no
+# news while others are left, nor a newer version: under that an event that comes again would tell it. Its own event is
+# for what is cached, and in case that none of the others is seen.
+_NEWS = "(h.added OR n.actor_count + h.step = 0 OR n.tell_at IS NOT NULL)"
 COUNT_ACTS = db.Statement(
-    """WITH changed AS (
-         UPDATE notifications n SET version = n.version + 1, actor_count = n.actor_count + h.step,
-                unread = n.unread OR h.added,
+    f"""WITH changed AS (
+         UPDATE notifications n SET version = n.version + CAST({_NEWS} AS integer),
+                actor_count = n.actor_count + h.step, unread = n.unread OR h.added,
                 latest_id = (SELECT max(act_id) FROM notification_actors
                               WHERE notification_id = n.id AND act_id IS NOT NULL),
-                tell_at = CASE WHEN n.tell_at > :lost THEN n.tell_at ELSE greatest(:now, n.told_at + :apart) END
+                tell_at = CASE WHEN n.tell_at > :lost THEN n.tell_at
+                               WHEN {_NEWS} THEN greatest(:now, n.told_at + :apart) END
            FROM unnest(CAST(:ids AS bigint[]), CAST(:steps AS bigint[]), CAST(:added AS boolean[]))
                 AS h (id, step, added)
           WHERE n.id = h.id AND (n.actor_count > 0 OR h.added)
@@ -135,9 +139,10 @@ COUNT_ACTS = db.Statement(
        ), told AS (
          INSERT INTO outbox (topic, payload, trace, created_at, due_at)
          SELECT 'notification_changed',
-                convert_to(CAST(json_build_object('notification_id', id, 'user_id', user_id, 'due_at', tell_at)
+                convert_to(CAST(json_build_object('notification_id', id, 'user_id', user_id,
+                                                  'due_at', coalesce(tell_at, :now), 'news', tell_at IS NOT NULL)
                                 AS text), 'UTF8'),
-                :trace, :now, tell_at
+                :trace, :now, coalesce(tell_at, :now)
            FROM changed WHERE on_its_way IS NOT TRUE
        )
        SELECT DISTINCT user_id FROM changed""",
