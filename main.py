@@ -34,7 +34,7 @@ EVENT_TARGETS = {
     "functions.background.comments": "project_comments project_comment_reactions",
     "functions.background.feeds": "fan_out_post fan_out_chunk drop_feed",
     "functions.background.notifications": "notify_of_follow notify_of_post notify_of_comment revoke_blocked"
-    " revoke_suspended",
+    " notify_of_user",
     "functions.background.live": "push_notification",
     "functions.background.engagement": "project_engagement notify_of_engagement fan_out_repost",
     "functions.background.graph": "project_to_graph",

@@ -32,6 +32,6 @@ def revoke_blocked(event: BlockChanged) -> None:
 
 
 @on(UserChanged)
-def revoke_suspended(event: UserChanged) -> None:
-    """Take back live what a suspension hides of others' notifications."""
+def notify_of_user(event: UserChanged) -> None:
+    """Take back live what a suspension hides of others' notifications; what its end shows again is read anew."""
     actions.of_user(event)

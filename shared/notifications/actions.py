@@ -33,6 +33,8 @@ from shared.visibility.model import may_notify
 TOLD_APART_MS: Final = 1000
 # What has not been told so long after it was due is given to another event with the next change.
 _LOST_MS: Final = 60_000
+# So many groups of somebody's acts are gone through at a time.
+_BATCH: Final = 1000
 
 
 def of_follow(event: FollowChanged) -> None:
@@ -109,11 +111,25 @@ def of_block(event: BlockChanged) -> None:
 
 
 def of_user(event: UserChanged) -> None:
-    """Take back live what was told about the posts of somebody who was suspended."""
+    """Have others hear of what shows no more when somebody is suspended: what they did, and what is below their posts.
+
+    When they are back it is in the lists again, and is not told.
+    """
     if event.came_or_went:
+        _look_by(event.user_id)
         for batch in posts.all_of(event.user_id):
             for post_id in batch:
                 _look_below(post_id)
+
+
+def _look_by(actor_id: int) -> None:
+    after = 0
+    while True:
+        with db.connection() as conn:
+            after = store.LOOK_BY.one(conn, actor_id=actor_id, after=after, limit=_BATCH, **_now()).id
+        if not after:
+            return
+        events.after_commit()
 
 
 def _look_below(post_id: int) -> None:

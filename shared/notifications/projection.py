@@ -2,7 +2,7 @@
 
 Of actors it holds those whom its owner may see, so it goes too when the owner blocks, mutes or is blocked, or takes
 that back. Whether the owner may see what a notification is about is no part of it: that is asked when it is read. When
-an actor is gone, it stays until it ends: their card is gone at once, their count within the hour.
+an actor is suspended, or is back, it goes once that is heard.
 """
 
 from typing import Final, cast

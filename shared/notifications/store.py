@@ -245,6 +245,16 @@ LOOK_AT = db.Statement(
         WHERE n.latest_id IS NOT NULL"""
     )
 )
+# Those in which somebody acted, a batch at a time. Gives the last one's id, 0 when there are no more.
+LOOK_BY = db.Statement(
+    f"""WITH batch AS MATERIALIZED (
+         SELECT notification_id AS id FROM notification_actors
+          WHERE actor_id = :actor_id AND notification_id > :after AND act_id IS NOT NULL
+          ORDER BY notification_id LIMIT :limit
+       ), told AS ({_LOOK.format(source="batch JOIN notifications USING (id)")})
+       SELECT coalesce(max(id), 0) FROM batch""",
+    IdRow,
+)
 MARK_READ = db.Statement("UPDATE notifications SET unread = false WHERE id = :id AND user_id = :user_id AND unread")
 WITH_GONE_ACTORS = db.Statement(
     """SELECT n.id FROM notifications n
