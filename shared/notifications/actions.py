@@ -95,7 +95,7 @@ def _mentions_in(comment_id: int, told: comments.Told, before: list[str]) -> lis
     subject = f"comment:{ids.encode(comment_id)}"
     acts = {
         user_id: act_id
-        for found, act_id in ((profiles.named(over), None), (profiles.reachable(told.author, now), comment_id))
+        for found, act_id in ((profiles.lasting(over), None), (profiles.reachable(told.author, now), comment_id))
         for user_id in found.values()
         if user_id not in others
     }
