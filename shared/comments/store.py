@@ -9,7 +9,7 @@ from shared.engagement.model import change_sql
 from shared.kernel import db
 from shared.posts.reads import PostRow
 from shared.profiles.reads import UserRow
-from shared.visibility.model import MAY_SEE_SQL
+from shared.visibility.model import SEES_SQL
 
 
 class CommentRow(msgspec.Struct, frozen=True):
@@ -103,6 +103,15 @@ class CommentedRow(msgspec.Struct, frozen=True, array_like=True):
     author_id: int
 
 
+class BelowRow(msgspec.Struct, frozen=True):
+    """A comment on a post, whom it mentions, and the top-level comment that it is, or is below."""
+
+    id: int
+    author_id: int
+    mentions: list[str]
+    thread_id: int
+
+
 class SaidRow(msgspec.Struct, frozen=True):
     """What one user said in one place: the newest comment that still stands, as of a version of the post."""
 
@@ -112,8 +121,7 @@ class SaidRow(msgspec.Struct, frozen=True):
 
 def _visible(user_id: str) -> str:
     """Whether the user in a column is there, and `:user_id` may see them."""
-    sees = MAY_SEE_SQL.format(other=user_id)
-    return f"EXISTS (SELECT FROM users v WHERE v.id = {user_id} AND v.state = 'active') AND {sees}"
+    return SEES_SQL.format(other=user_id)
 
 
 _COLUMNS: Final = ", ".join(field.name for field in msgspec.structs.fields(CommentRow))
@@ -281,6 +289,20 @@ OF_SUBJECT = db.Statement(
        (SELECT id, author_id FROM comments
          WHERE parent_id = :subject_id AND NOT gone AND id < :before ORDER BY id DESC LIMIT :limit)""",
     EntryRow,
+)
+# All that is said on a post, some threads at a time, oldest first.
+BELOW = db.Statement(
+    """WITH RECURSIVE top AS (
+         SELECT id FROM comments
+          WHERE post_id = :post_id AND parent_id IS NULL AND NOT gone AND id > :after ORDER BY id LIMIT :limit
+       ), below AS (
+         SELECT c.id, c.author_id, c.mentions, c.id AS thread_id FROM top JOIN comments c ON c.id = top.id
+          UNION ALL
+         SELECT c.id, c.author_id, c.mentions, below.thread_id
+           FROM below JOIN comments c ON c.parent_id = below.id AND NOT c.gone
+       )
+       SELECT id, author_id, mentions, thread_id FROM below""",
+    BelowRow,
 )
 # Each post once, where the newest comment stands: a look-up for each comment in the range.
 COMMENTED = db.Statement(

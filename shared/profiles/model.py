@@ -68,9 +68,10 @@ class ListedUser(msgspec.Struct, frozen=True):
 
 
 class UserChanged(Event, frozen=True):
-    """A user signed up, or their profile, counts or state changed."""
+    """A user signed up, or their profile, counts or state changed; `came_or_went`: suspended, or that no more."""
 
     user_id: int
+    came_or_went: bool = False
 
 
 class FollowChanged(Event, frozen=True):

@@ -79,6 +79,14 @@ def named(usernames: list[str]) -> dict[str, int]:
         return {row.username: row.id for row in store.BY_USERNAMES.all(conn, usernames=usernames)}
 
 
+def lasting(usernames: list[str]) -> dict[str, int]:
+    """The ids of those among `usernames` who exist, or are suspended: who come back to what is theirs."""
+    if not usernames:
+        return {}
+    with db.connection() as conn:
+        return {row.username: row.id for row in store.LASTING.all(conn, usernames=usernames)}
+
+
 def username_of(user_id: int) -> str | None:
     """The username of a user; None if they are gone."""
     rows = projection.load([user_id])
