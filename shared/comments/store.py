@@ -36,7 +36,8 @@ class CommentRow(msgspec.Struct, frozen=True):
 class EngagedRow(CommentRow, frozen=True):
     """A comment after its engagement with a user was changed, or found as wished; what its author's card is made of.
 
-    `changed`: whether there was anything to change. Comments are neither saved nor reposted.
+    `changed`: whether there was anything to change. Comments are neither saved nor reposted. `hidden` are those whom it
+    mentions and the user may not see.
     """
 
     username: str
@@ -48,6 +49,7 @@ class EngagedRow(CommentRow, frozen=True):
     reposted: bool
     engagement_version: int
     act_id: int
+    hidden: list[str]
 
 
 class MadeRow(msgspec.Struct, frozen=True):

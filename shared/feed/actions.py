@@ -20,6 +20,8 @@ CHUNK: Final = 500
 # What followers are told of an entry, by its mark.
 _THERE: Final = 1
 _GONE: Final = 2
+# How most see a post.
+_LIKE_MOST: Final = NOTHING, frozenset[str]()
 
 
 def repost_changed(event: PostReposted) -> None:
@@ -78,18 +80,23 @@ def _is_there(entry: Entry) -> bool:
 
 
 def _tell_there(entry: Entry, found: posts.Snapshot, followers: list[int], once: str) -> None:
-    """Tell each of the post as they see it: what is reposted, some have reacted to before."""
+    """Tell each of the post as they see it: what is reposted, some have reacted to before; not all see all it names."""
     done = {} if entry.repost is None else engagement.of_viewers(entry.post_id, followers)
-    alike: dict[Engagement, list[int]] = {NOTHING: []}
+    hidden = found.hidden_from(followers)
+    alike: dict[tuple[Engagement, frozenset[str]], list[int]] = {_LIKE_MOST: []}
     for user_id in followers:
-        alike.setdefault(done.get(user_id, NOTHING), []).append(user_id)
-    marks = {seen: once if seen == NOTHING else f"{once}:{seen.emoji}{seen.saved}{seen.reposted}" for seen in alike}
+        alike.setdefault((done.get(user_id, NOTHING), hidden.get(user_id, frozenset())), []).append(user_id)
+    marks = {seen: once if seen == _LIKE_MOST else f"{once}:{_mark(*seen)}" for seen in alike}
     for seen, viewers in alike.items():
-        publish.deliver(viewers, "feed.post_created", found.seen_by(seen), once=marks[seen], version=_THERE)
+        publish.deliver(viewers, "feed.post_created", found.seen_by(*seen), once=marks[seen], version=_THERE)
     if _snapshot(entry) is None:
         # Chunks that tell of its end may have other bounds, as followers come and go, and have been before.
         for seen, viewers in alike.items():
             _tell_gone(entry, viewers, marks[seen])
+
+
+def _mark(done: Engagement, hidden: frozenset[str]) -> str:
+    return f"{done.emoji}{done.saved}{done.reposted}{','.join(sorted(hidden))}"
 
 
 def _tell_gone(entry: Entry, followers: list[int], once: str) -> None:

@@ -33,7 +33,8 @@ class PostRow(msgspec.Struct, frozen=True):
 class EngagedRow(PostRow, frozen=True):
     """A post after its engagement with a user was changed, or found as wished; what its author's card is made of.
 
-    `changed`: whether there was anything to change; `act_id` is then what was done or undone.
+    `changed`: whether there was anything to change; `act_id` is then what was done or undone. `hidden` are those whom
+    it mentions and the user may not see.
     """
 
     username: str
@@ -45,6 +46,7 @@ class EngagedRow(PostRow, frozen=True):
     reposted: bool
     engagement_version: int
     act_id: int
+    hidden: list[str]
 
 
 class ListedRow(msgspec.Struct, frozen=True, array_like=True):

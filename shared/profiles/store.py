@@ -131,6 +131,10 @@ BY_USERNAMES = db.Statement(
     "SELECT id, username FROM users WHERE username = ANY(CAST(:usernames AS text[])) AND state = 'active'",
     NameRow,
 )
+EVER_NAMED = db.Statement(
+    "SELECT id, username FROM users WHERE username = ANY(CAST(:usernames AS text[]))",
+    NameRow,
+)
 FOLLOWS_AMONG = db.Statement(
     """SELECT r.user_id, r.other_id,
               r.follow_id IS NOT NULL AND NOT EXISTS (SELECT FROM users u
