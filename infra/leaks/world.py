@@ -40,8 +40,8 @@ class Comment(NamedTuple):
 class Someone:
     """A person of the world, and the words by which they are known.
 
-    `card`, `name`, `bio`; `mention`, by which others name them; `comment` and `reply`, which all that they say contains;
-    and those of their posts.
+    `card`, `name`, `bio`; `mention`, by which others name them; `comment` and `reply`, which all that they say has in
+    it; and those of their posts.
     """
 
     relation: Relation

@@ -7,10 +7,11 @@ import msgspec
 from shared.engagement import reads as engagement
 from shared.engagement.model import NOTHING, Engagement, PostReposted
 from shared.feed import store
-from shared.feed.model import FEEDS, Entry, FeedChunk, FeedRepost, shown, withdrawn
+from shared.feed.model import FEEDS, AuthorErased, Entry, FeedChunk, FeedRepost, shown, withdrawn
 from shared.kernel import cache, clock, db, events, ids
 from shared.live import publish
 from shared.posts import reads as posts
+from shared.posts.model import PostDeleted
 from shared.profiles import reads as profiles
 from shared.profiles.model import BlockChanged, FollowChanged, MuteChanged
 from shared.visibility import reads as visibility
@@ -28,6 +29,23 @@ def repost_changed(event: PostReposted) -> None:
     """Tell the first chunk of a reposter's followers of a repost, or that it was undone: whichever it is by now."""
     there = engagement.is_reposted(event.subject_id, event.user_id, event.act_id)
     fan_out(FeedChunk(event.subject_id, event.author_id, 0, not there, FeedRepost(event.act_id, event.user_id)))
+
+
+def post_deleted(event: PostDeleted) -> None:
+    """Tell an author's first followers that a post is gone, and have those of each who reposted it told."""
+    fan_out(FeedChunk(event.post_id, event.author_id, 0, deleted=True))
+    reposts = engagement.reposts_before(event.post_id, ids.MAX, CHUNK)
+    while reposts:
+        chunks = [FeedChunk(event.post_id, event.author_id, 0, True, FeedRepost(*one)) for one in reposts]
+        _emit_once(f"feed:{ids.encode(event.post_id)}:reposts:{reposts[0][0]}", *chunks)
+        reposts = engagement.reposts_before(event.post_id, reposts[-1][0], CHUNK)
+
+
+def author_erased(event: AuthorErased) -> None:
+    """Tell those who followed an account that was deleted that its posts are gone."""
+    for post_id in event.post_ids:
+        once = f"feed:{ids.encode(post_id)}:erased:{ids.encode(event.followers[0])}"
+        _tell_gone(Entry(post_id, event.user_id), event.followers, once)
 
 
 def fan_out(chunk: FeedChunk) -> None:
@@ -114,9 +132,13 @@ def _go_on(chunk: FeedChunk, entry: Entry, after: int) -> None:
     # Once a chunk, however often it comes: else each repeat would start a train of copies. By this chunk and not by
     # the next: where that begins differs once somebody has stopped following.
     effect = f"feed:{ids.encode(entry.position)}:{chunk.after}:{chunk.deleted}"
+    _emit_once(effect, msgspec.structs.replace(chunk, after=after))
+
+
+def _emit_once(effect: str, *chunks: FeedChunk) -> None:
     with db.transaction() as conn:
         if store.MARK.run(conn, effect=effect, now=clock.now_ms()):
-            events.emit(conn, msgspec.structs.replace(chunk, after=after))
+            events.emit(conn, *chunks)
     events.after_commit()
 
 

@@ -52,6 +52,14 @@ class FeedChunk(Event, frozen=True):
     repost: FeedRepost | None = None
 
 
+class AuthorErased(Event, frozen=True):
+    """An account is erased: some who followed it are to hear that its posts are gone."""
+
+    user_id: int
+    followers: list[int]
+    post_ids: list[int]
+
+
 def decoded(text: str) -> Entry:
     """The entry behind its form in Redis."""
     n = ids.LENGTH
