@@ -125,10 +125,14 @@ class _Exchange:
         arguments = self._authorise(endpoint)
         if not endpoint.is_async:
             await self._ask_guard()
+        key = self._idempotency_key(endpoint)
         try:
             for name, text in texts.items():
                 arguments[name] = read_path_parameter(endpoint.path_parameters[name], text)
-            body = await self._read_input(endpoint, arguments)
+            body, errors = await self._read_input(endpoint, arguments)
+            # Under a key that is an answer like any other, and kept.
+            if errors and (key is None or idempotency.faults(key)):
+                raise Invalid(errors)
             result = await endpoint.function(**arguments) if endpoint.is_async else None
         except Problem:
             # What is wrong is told only to who may ask, and counts against their allowance.
@@ -137,17 +141,20 @@ class _Exchange:
         if endpoint.is_async:
             await self._ask_guard()
             return self._success(endpoint, result)
-        key = self._idempotency_key(endpoint)
-        call = partial(self._call, endpoint, arguments)
+        call = partial(self._call, endpoint, arguments, errors)
         if key is not None:
-            call = partial(idempotency.once, self._scope(), key, request.path, body, call, self._problem)
+            body = codec.canonical(body, request.format_of_body()) if body else body
+            asked = f"{request.path}?{request.query.decode('latin-1')}" if request.query else request.path
+            call = partial(idempotency.once, self._scope(), key, asked, body, call, self._problem)
         async with self.places[endpoint.name]:
             return await events.perform(call)
 
     def _idempotency_key(self, endpoint: Endpoint) -> str | None:
         return self.request.field(b"idempotency-key") if endpoint.method == "POST" else None
 
-    def _call(self, endpoint: Endpoint, arguments: dict[str, Any]) -> http.Answer:
+    def _call(self, endpoint: Endpoint, arguments: dict[str, Any], errors: list[FieldError]) -> http.Answer:
+        if errors:
+            raise Invalid(errors)
         return self._success(endpoint, endpoint.function(**arguments))
 
     def _scope(self) -> str:
@@ -189,7 +196,8 @@ class _Exchange:
         if self.guard is not None and not self.guard.asked:
             await self.guard.ask()
 
-    async def _read_input(self, endpoint: Endpoint, arguments: dict[str, Any]) -> bytes:
+    async def _read_input(self, endpoint: Endpoint, arguments: dict[str, Any]) -> tuple[bytes, list[FieldError]]:
+        """The body, and what is wrong with it, with the query and the key; what is right is put in `arguments`."""
         key = self._idempotency_key(endpoint)
         errors = [] if key is None else idempotency.faults(key)
         if endpoint.query is not None:
@@ -213,9 +221,7 @@ class _Exchange:
                     codec.decode(body, format, _NO_BODY)
             except Invalid as invalid:
                 errors += invalid.errors or []
-        if errors:
-            raise Invalid(errors)
-        return body
+        return body, errors
 
     def _success(self, endpoint: Endpoint, result: Any) -> http.Answer:
         cookie: str | None = None
