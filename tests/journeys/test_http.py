@@ -215,6 +215,26 @@ class TestCookie:
             httpx.get(f"{stack.api}/v1/me", headers={"Cookie": f"session={value}"}, trust_env=False).status_code == 401
         )
 
+    def test_a_stale_cookie_refreshes_by_the_body_and_then_signs_out(
+        self, stack: Stack, alice: Person, problem: Problem, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        claims = tokens.verify_access(alice.session["access_token"])
+        with monkeypatch.context() as earlier:
+            earlier.setattr(tokens, "ACCESS_SECONDS", -1)
+            stale, _ = tokens.issue_access(claims.user_id, claims.session_id)
+        own = {"Origin": stack.api}
+        with httpx.Client(base_url=stack.api, trust_env=False, headers=own) as browser:
+            browser.cookies.set("session", tokens.seal_cookie(stale), domain="127.0.0.1", path="/")
+            problem(browser.get("/v1/me"), 401, "token_expired")
+            problem(browser.post("/v1/logout"), 401, "token_expired")
+            assert browser.get(f"/v1/users/{alice.username}").json()["viewer"] is None
+            refresh = {"refresh_token": alice.session["refresh_token"]}
+            assert max_age(browser.post("/v1/session/refresh", json=refresh)) == tokens.ACCESS_SECONDS
+            assert browser.get("/v1/me").json()["user"]["username"] == alice.username
+            assert max_age(browser.post("/v1/logout")) == 0
+            problem(browser.get("/v1/me"), 401, "not_signed_in")
+        problem(alice.ask("GET", "/v1/me"), 401, "session_ended")
+
 
 def max_age(answer: httpx.Response) -> int:
     (found,) = re.findall(r"; Max-Age=(\d+)", answer.headers["set-cookie"])
