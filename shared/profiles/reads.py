@@ -77,7 +77,7 @@ def card_of(row: UserRow) -> Card | None:
 def reachable(viewer_id: int, usernames: list[str]) -> dict[str, int]:
     """The ids of those among `usernames` whom `viewer_id` may mention: who exist, with no block between them."""
     found = named(usernames)
-    relations = visibility.between(viewer_id, list(found.values()))
+    relations = visibility.between(viewer_id, list(found.values())) if found else {}
     return {name: user_id for name, user_id in found.items() if may_see(relations[user_id])}
 
 
