@@ -221,15 +221,19 @@ _ENGAGED_WITH_POSTS: Final = ",\n".join(
 _ENGAGED_WITH_COMMENTS: Final = _told(CommentReacted, "over", act_id="over.reaction_id", **_DONE)
 
 
-# How many of an account's posts each of its followers is told live to be gone: more than anybody looks at.
+# How many of an account's posts, and reposts, its followers are told live to be gone: more than anybody looks at.
 _TOLD_GONE: Final = 100
 _FOLLOWERS_TOLD: Final = _told(
     AuthorErased,
     "(SELECT json_agg(user_id) AS ids FROM over WHERE muted_at IS NULL) heard WHERE heard.ids IS NOT NULL",
     user_id="CAST(:user_id AS bigint)",
+    username="(SELECT username FROM users WHERE id = :user_id)",
     followers="heard.ids",
     post_ids=f"""(SELECT coalesce(json_agg(id), '[]') FROM (
       SELECT id FROM posts WHERE author_id = :user_id AND deleted_at IS NULL ORDER BY id DESC LIMIT {_TOLD_GONE}) p)""",
+    reposts=f"""(SELECT coalesce(json_agg(json_build_array(subject_id, repost_id)), '[]') FROM (
+      SELECT subject_id, repost_id FROM engagements WHERE user_id = :user_id AND repost_id IS NOT NULL
+       ORDER BY repost_id DESC LIMIT {_TOLD_GONE}) e)""",
 )
 _REPOSTS_TOLD: Final = _told(
     FeedChunk,
@@ -374,14 +378,14 @@ _REPORTS: Final = Step(
     ),
 )
 
-# In the order in which it is done. Followers before posts: they are told live which posts are gone. Of what goes with a
-# post, who reposted it before the post, for the same reason.
+# In the order in which it is done. Followers come before posts and reposts: they are told live which of them are gone.
+# So does who reposted a post come before the post, since their followers are told.
 STEPS: Final = (
+    _relationships("followers", False, "follow_id IS NOT NULL", "follow_id", _FOLLOWERS_TOLD),
     _COMMENT,
     _COMMENTS_BEFORE,
     _engagements("post", _ENGAGED_WITH_POSTS),
     _engagements("comment", _ENGAGED_WITH_COMMENTS),
-    _relationships("followers", False, "follow_id IS NOT NULL", "follow_id", _FOLLOWERS_TOLD),
     _of_posts("engagements of others", "engagements", "subject_id, user_id", _REPOSTS_TOLD),
     _of_posts("mentions in posts", "mentions", "post_id, user_id"),
     _deleted("mentions", "mentions", "post_id, user_id", "user_id = :user_id"),

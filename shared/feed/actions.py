@@ -13,7 +13,7 @@ from shared.live import publish
 from shared.posts import reads as posts
 from shared.posts.model import PostDeleted
 from shared.profiles import reads as profiles
-from shared.profiles.model import BlockChanged, FollowChanged, MuteChanged
+from shared.profiles.model import BlockChanged, FollowChanged, MuteChanged, UserCard
 from shared.visibility import reads as visibility
 from shared.visibility.model import may_notify, shows_in_feed
 
@@ -42,10 +42,11 @@ def post_deleted(event: PostDeleted) -> None:
 
 
 def author_erased(event: AuthorErased) -> None:
-    """Tell those who followed an account that was deleted that its posts are gone."""
-    for post_id in event.post_ids:
-        once = f"feed:{ids.encode(post_id)}:erased:{ids.encode(event.followers[0])}"
-        _tell_gone(Entry(post_id, event.user_id), event.followers, once)
+    """Tell those who followed an account that was deleted that its posts and reposts are gone."""
+    former = msgspec.json.encode(UserCard(event.username, "", None))
+    for post_id, repost_id in [*((post_id, None) for post_id in event.post_ids), *event.reposts]:
+        once = f"feed:{ids.encode(repost_id or post_id)}:erased:{ids.encode(event.followers[0])}"
+        _deliver_gone(post_id, former if repost_id else None, event.followers, once)
 
 
 def fan_out(chunk: FeedChunk) -> None:
@@ -119,13 +120,18 @@ def _mark(done: Engagement, hidden: frozenset[str]) -> str:
 
 def _tell_gone(entry: Entry, followers: list[int], once: str) -> None:
     """Tell of a post that was deleted; of a repost that was undone, whose it was: the post may be there otherwise."""
-    gone = b'{"id":"%b"' % ids.encode(entry.post_id).encode()
-    if entry.repost is not None:
-        card = profiles.load_cards_sync([entry.repost.user_id]).get(entry.repost.user_id)
-        if card is None:
-            return
-        gone += b',"reposted_by":%b' % card.json
-    publish.deliver(followers, "feed.post_deleted", gone + b"}", once=once, version=_GONE)
+    if entry.repost is None:
+        _deliver_gone(entry.post_id, None, followers, once)
+        return
+    card = profiles.load_cards_sync([entry.repost.user_id]).get(entry.repost.user_id)
+    if card is not None:
+        _deliver_gone(entry.post_id, card.json, followers, once)
+
+
+def _deliver_gone(post_id: int, reposter: bytes | None, followers: list[int], once: str) -> None:
+    repost = b"" if reposter is None else b',"reposted_by":%b' % reposter
+    gone = b'{"id":"%b"%b}' % (ids.encode(post_id).encode(), repost)
+    publish.deliver(followers, "feed.post_deleted", gone, once=once, version=_GONE)
 
 
 def _go_on(chunk: FeedChunk, entry: Entry, after: int) -> None:

@@ -53,11 +53,13 @@ class FeedChunk(Event, frozen=True):
 
 
 class AuthorErased(Event, frozen=True):
-    """An account is erased: some who followed it are to hear that its posts are gone."""
+    """An account is erased: some who followed it are to hear that its posts and reposts (post, repost) are gone."""
 
     user_id: int
+    username: str
     followers: list[int]
     post_ids: list[int]
+    reposts: list[tuple[int, int]]
 
 
 def decoded(text: str) -> Entry:

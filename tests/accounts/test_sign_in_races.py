@@ -8,8 +8,8 @@ import httpx
 import msgspec
 
 from infra.local.stack import Stack
-from shared.kernel import db
-from shared.moderation import store
+from shared.kernel import db, events
+from shared.moderation import actions as moderation
 from shared.profiles import reads as profiles
 from tests.client import PASSWORD, Person, Visitor, wait_until
 
@@ -33,7 +33,8 @@ def somebody_waits_for(table: str) -> bool:
 def suspend_as_soon_as_the_login_has_committed(user_id: int) -> None:
     with db.transaction() as conn:
         conn.command("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
-        store.SUSPEND.one(conn, id=user_id)
+        commands = moderation._suspend(conn, user_id)
+    events.after_commit(*commands)
 
 
 def test_suspended_between_the_commit_and_the_answer(stack: Stack, alice: Person, problem: Problem) -> None:

@@ -63,7 +63,8 @@ def test_what_is_held_on_someone_is_theirs_to_take(stack: Stack, bob: Person, pr
     theirs = bob.post_photo(f"With @{ada.username}")
     ada.put(f"/v1/posts/{theirs['id']}/save")
     ada.put(f"/v1/posts/{theirs['id']}/reaction", {"emoji": "🌊"})
-    told = wait_until(lambda: len(found := ada.get("/v1/notifications")["items"]) == 3 and found)
+    wait_until(lambda: len(ada.get("/v1/notifications")["items"]) == 3)
+    told = ada.get("/v1/notifications")["items"]
 
     answer = ada.ask("POST", "/v1/me/export")
     assert answer.status_code == 202
