@@ -17,7 +17,6 @@ from shared.visibility.model import Relation, may_see
 _FIRST: Final = b'{"mentions":'
 _SOMEBODY: Final = _FIRST + b'["'
 _MOST: Final = 50_000
-_NOBODY: Final[Mapping[str, int]] = {}
 # The ids of those mentioned in a post or comment, by username. Who was taken out of it is asked about in vain.
 _remembered: Final[dict[int, Mapping[str, int]]] = {}
 
@@ -42,7 +41,8 @@ def without(encoded: bytes, hidden: Collection[str]) -> bytes:
 
 def expected(subjects: Iterable[int]) -> dict[str, int]:
     """Who may be mentioned in posts or comments that are still to be read: their ids, by username."""
-    return {name: user_id for subject in subjects for name, user_id in _remembered.get(subject, _NOBODY).items()}
+    remembered = [_remembered[subject] for subject in subjects if subject in _remembered]
+    return {name: user_id for ids in remembered for name, user_id in ids.items()}
 
 
 class People(msgspec.Struct, frozen=True):
@@ -65,13 +65,14 @@ async def hidden(
     `bodies` are encoded from `start` on. `known` are ids by username of whom `people` tells; about the rest another
     trip asks.
     """
-    named = {subject: names for subject, body in bodies.items() if (names := named_in(body, start))}
+    # Asked here, and not of `named_in`: a call for each of a page is felt.
+    named = {subject: named_in(body, start) for subject, body in bodies.items() if body.startswith(_SOMEBODY, start)}
     if not named:
         return {}
     late = [name for name in dict.fromkeys(name for names in named.values() for name in names) if name not in known]
     if late:
         found = await reads.ids_of(late)
-        more = await reads.meet(people.viewer, list(found.values()))
+        more = await reads.meet(people.viewer, list(found.values())) if found else ({}, {})
         known = {**known, **found}
         people = People(people.viewer, people.cards | more[0], people.relations | more[1])
         _remember({subject: {name: known[name] for name in names if name in known} for subject, names in named.items()})

@@ -142,7 +142,7 @@ async def ids_of(usernames: Sequence[str]) -> dict[str, int]:
             replies = [None] * len(missing)
         found |= {name: ids.decode(reply.decode()) for name, reply in zip(missing, replies, strict=True) if reply}
         missing = [name for name in missing if name not in found]
-        found |= await single_flight.each("username", missing, _load_ids) if missing else {}
+        found |= await single_flight.each("ids", missing, _load_ids) if missing else {}
         for name, user_id in found.items():
             _remember(name, user_id)
     return found
