@@ -72,9 +72,10 @@ async def hidden(
     late = [name for name in dict.fromkeys(name for names in named.values() for name in names) if name not in known]
     if late:
         found = await reads.ids_of(late)
-        more = await reads.meet(people.viewer, list(found.values())) if found else ({}, {})
         known = {**known, **found}
-        people = People(people.viewer, people.cards | more[0], people.relations | more[1])
+        if found:
+            cards, relations = await reads.meet(people.viewer, list(found.values()))
+            people = People(people.viewer, people.cards | cards, people.relations | relations)
         _remember({subject: {name: known[name] for name in names if name in known} for subject, names in named.items()})
     return {
         subject: gone

@@ -15,6 +15,7 @@ NOT_EXPORTED = {
     "exports": "the archive itself",
     "moderation_log": "what moderators did, which is not the user's",
     "erasures": "there is none of an account that can be signed in to",
+    "merged_authors": "how what they tell reaches feeds: by how many follow them",
     "signups": "for a day at most",
     "login_failures": "for a day at most",
     "idempotency_keys": "for a day at most",
