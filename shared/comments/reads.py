@@ -253,19 +253,21 @@ async def _take_bodies(comment_ids: Sequence[int], reply: Sequence[bytes | None]
 
 def refresh(comment_ids: Sequence[int]) -> None:
     """Bring comments in Redis up to date, and their lists. Raises CacheUnavailable, DatabaseUnavailable."""
-    cache.run_sync(*projection.rows(projection.load(comment_ids)))
+    found = projection.load(comment_ids)
+    cache.run_sync(*projection.rows(found), *map(projection.metrics, found))
 
 
 def refresh_cards(comment_ids: Sequence[int]) -> None:
     """Bring in Redis up to date what reactions change of comments. Raises as `refresh`."""
-    cache.run_sync(*map(projection.card, projection.load(comment_ids)))
+    found = projection.load(comment_ids)
+    cache.run_sync(*map(projection.card, found), *map(projection.metrics, found))
 
 
 class Told(msgspec.Struct, frozen=True):
     """What others are told of a comment as it is by now, of Postgres.
 
     `on_post` and `in_reply` are what its author said in all to the post's owner, and to whom it replies: the newest
-    comment that still stands, None if none does, and a version of that.
+    comment that still stands, None if none does, and a version of that. `on_post` is None for a reply to the owner.
     """
 
     author: int
@@ -276,7 +278,7 @@ class Told(msgspec.Struct, frozen=True):
     mentions: list[str]
     deleted: bool
     version: int
-    on_post: store.SaidRow
+    on_post: store.SaidRow | None
     in_reply: store.SaidRow | None
 
 
@@ -288,9 +290,10 @@ def told_of(comment_id: int) -> Told | None:
             return None
         row = rows[0]
         where = {"author_id": row.author_id, "post_id": row.post_id}
-        on_post = store.SAID_ON_POST.one(conn, **where)
         parents = [] if row.parent_id is None else store.BY_IDS.all(conn, ids=[row.parent_id])
         in_reply = store.SAID_IN_REPLY.one(conn, parent_id=row.parent_id, **where) if parents else None
+        to_owner = any(parent.author_id == row.post_author_id for parent in parents)
+        on_post = None if to_owner else store.SAID_ON_POST.one(conn, **where)
     return Told(
         author=row.author_id,
         post_id=row.post_id,

@@ -72,7 +72,7 @@ def of_comment(event: CommentCreated | CommentEdited | CommentDeleted) -> None:
     acts: list[Act] = []
     if not isinstance(event, CommentEdited):
         post, on_post, in_reply = f"post:{ids.encode(told.post_id)}", told.on_post, told.in_reply
-        if told.parent_author != told.post_author:
+        if on_post is not None:
             acts.append(Act(told.post_author, "comment", post, told.author, on_post.newest_id, on_post.version))
         if told.parent_id is not None and told.parent_author is not None and in_reply is not None:
             parent = f"comment:{ids.encode(told.parent_id)}"

@@ -185,6 +185,8 @@ def _answer(caller: Caller, part: Part, row: store.EngagedRow, *commands: cache.
         *engagement.changed(part, caller.user_id, row.id, done, row.engagement_version),
         *commands,
     )
+    if not row.visible:
+        raise NotFound("post_not_found")  # what was undone stays so
     author = profiles.card(row.author_id, row.username, row.name, row.picture)
     return Encoded(mentions.without(reads.spliced(projection.body(row), author, done), row.hidden))
 

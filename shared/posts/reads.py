@@ -254,7 +254,8 @@ def snapshot(post_id: int, reposter: int | None = None) -> Snapshot | None:
 
 def refresh(post_ids: Sequence[int]) -> None:
     """Bring posts in Redis up to date. Raises CacheUnavailable, DatabaseUnavailable."""
-    commands = projection.rows(projection.load(post_ids))
+    found = projection.load(post_ids)
+    commands = [*projection.rows(found), *map(projection.metrics, found)]
     for post_id in post_ids:
         commands += projection.mentioned(projection.load_mentions(post_id))
     cache.run_sync(*commands)
@@ -262,13 +263,14 @@ def refresh(post_ids: Sequence[int]) -> None:
 
 def refresh_cards(post_ids: Sequence[int]) -> None:
     """Bring the cards of posts in Redis up to date: all that comments change of them. Raises as `refresh`."""
-    cache.run_sync(*map(projection.card, projection.load(post_ids)))
+    found = projection.load(post_ids)
+    cache.run_sync(*map(projection.card, found), *map(projection.metrics, found))
 
 
 def refresh_engaged(event: Engaged) -> None:
     """Bring in Redis up to date what an engagement changes of a post. Raises as `refresh`."""
     for row in projection.load([event.subject_id]):
-        cache.run_sync(*projection.engaged(row, event.part, event.user_id))
+        cache.run_sync(*projection.engaged(row, event.part, event.user_id), projection.metrics(row))
 
 
 class Mention(msgspec.Struct, frozen=True):

@@ -61,10 +61,10 @@ class Profile(msgspec.Struct, frozen=True):
 
 
 class ListedUser(msgspec.Struct, frozen=True):
-    """A user in a list, and how the one who looks stands to them. `viewer` is null for visitors."""
+    """A user in a list, and how the one who looks stands to them."""
 
     user: UserCard
-    viewer: ProfileViewer | None
+    viewer: ProfileViewer
 
 
 class UserChanged(Event, frozen=True):
