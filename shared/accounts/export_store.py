@@ -145,6 +145,29 @@ SECTIONS: Final = (
         saved="e.save_id IS NOT NULL",
         reposted="e.repost_id IS NOT NULL",
     ),
+    # What others wrote is theirs to tell.
+    _section(
+        "messages.json",
+        "m.id",
+        """messages m JOIN users o ON o.id = m.recipient_id
+           WHERE m.sender_id = :user_id AND m.deleted_at IS NULL""",
+        id=_id("m.id"),
+        to="o.username",
+        content="m.content",
+        reply_to=f"CASE WHEN m.reply_to_id IS NOT NULL THEN {_id('m.reply_to_id')} END",
+        reaction="m.sender_emoji",
+        delivered_at="m.delivered_at",
+        read_at="m.read_at",
+        edited_at="m.edited_at",
+    ),
+    _section(
+        "chats.json",
+        "c.other_id",
+        """chat_members c JOIN users o ON o.id = c.other_id
+           WHERE c.user_id = :user_id AND o.state <> 'deleted'""",
+        username="o.username",
+        box="c.box",
+    ),
     _section(
         "mentions.json",
         "m.mention_id",
@@ -203,7 +226,7 @@ SECTIONS: Final = (
         "u.object",
         "uploads u WHERE u.user_id = :user_id",
         start="",
-        url=_url("u.object"),
+        url=f"CASE WHEN u.purpose <> 'message' THEN {_url('u.object')} END",
         purpose="u.purpose",
         content_type="u.content_type",
         size="u.size",

@@ -13,6 +13,7 @@ USERS_COLUMN = re.compile(r"(user|author|actor|other|sender|recipient|reporter|m
 # What a table of a user's is not in the archive for.
 NOT_EXPORTED = {
     "notification_actors": "who else acted is told by the notifications",
+    "chats": "with whom there is one is told by how it stands with oneself",
     "exports": "the archive itself",
     "moderation_log": "what moderators did, which is not the user's",
     "erasures": "there is none of an account that can be signed in to",
