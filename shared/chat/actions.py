@@ -30,6 +30,7 @@ from shared.media import actions as media
 from shared.media.model import Kind
 from shared.profiles import reads as profiles
 
+_UNANSWERABLE: Final = FieldError("reply_to", "not_found", "There is no such message in this chat to reply to.")
 # A video is no file: it may be larger.
 _FILES: Final[tuple[Kind, ...]] = ("file", "photo", "audio")
 C = TypeVar("C", bound=NewContent | PhotoEdit | VideoEdit)
@@ -80,12 +81,12 @@ def _sent_with(caller: Caller, wanted: list[media.Wanted], params: dict[str, Any
             if row.made and row.message is not None:
                 media.attach(conn, caller, _owner(row.message.id), wanted)
         return row
-    except Invalid:
+    except Invalid as invalid:
         # Sent before, these objects are attached: to this very message.
         with db.connection() as conn:
             row = store.SEND.one(conn, **params | {"make": False})
         if row.message is None:
-            raise
+            raise Invalid([*(invalid.errors or []), *([] if row.answerable else [_UNANSWERABLE])]) from None
         return row
 
 
@@ -93,7 +94,7 @@ def _unsent(caller: Caller, username: str, row: store.SentRow) -> Exception:
     if any(user.id == caller.user_id and user.state != "active" for user in row.users):
         return Forbidden("account_gone")
     if len(row.users) > 1:
-        return Invalid.field("reply_to", "not_found", "There is no such message in this chat to reply to.")
+        return Invalid([_UNANSWERABLE])
     _check_reached(caller, username)
     return NotFound("user_not_found")  # gone while this was under way
 

@@ -1,4 +1,4 @@
-"""Chats and messages as one of the two sees them: what is cached, and cards and relations with it or in a second trip."""
+"""Chats and messages as one of the two sees them: what is cached first, then cards and relations, or with it."""
 
 from collections.abc import Sequence
 from typing import Any

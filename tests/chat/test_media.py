@@ -137,6 +137,8 @@ def test_what_cannot_be_attached_is_named_and_nothing_is_sent(alice: Person, bob
         ({"type": "file", "object": upload(bob), "name": "x.jpg"}, {"content.object": "not_found"}),
     ]  # fmt: skip
     path = f"/v1/chats/{bob.username}/messages"
+    answer = alice.ask("POST", path, {"client_id": "x", "content": cases[2][0], "reply_to": "0" * 13})
+    assert faults(problem(answer, 422, "invalid")) == cases[2][1] | {"reply_to": "not_found"}
     for content, told in cases:
         refused = alice.ask("POST", path, {"client_id": "x", "content": content})
         assert faults(problem(refused, 422, "invalid")) == told

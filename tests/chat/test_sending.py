@@ -90,8 +90,8 @@ def test_both_see_one_order_whoever_sends_when(alice: Person, bob: Person) -> No
     friends(alice, bob)
     with ThreadPoolExecutor(8) as threads:
         pairs = [(alice, bob), (bob, alice)] * 20
-        sent = list(threads.map(lambda pair: write(*pair, "Hm"), pairs))
-    seen = [[one["id"] for one in history(*pair, limit=7)] for pair in ((alice, bob), (bob, alice))]
+        sent = list(threads.map(lambda pair: write(pair[0], pair[1], "Hm"), pairs))
+    seen = [[one["id"] for one in history(reader, other, 7)] for reader, other in ((alice, bob), (bob, alice))]
     assert seen[0] == seen[1] == sorted((one["id"] for one in sent), reverse=True)
     assert len(set(seen[0])) == 40
 
