@@ -67,7 +67,7 @@ def delete_comment(caller: Caller, comment_id: CommentId) -> None:
     actions.delete(caller, comment_id)
 
 
-@endpoint("PUT /v1/comments/{comment_id}/reaction", answers=Comment)
+@endpoint("PUT /v1/comments/{comment_id}/reaction", action=True, answers=Comment)
 def react_to_comment(caller: Caller, comment_id: CommentId, body: NewReaction) -> Encoded:
     """React to a comment with one emoji, instead of an earlier reaction of yours. 404 as for `get_comment`.
 
@@ -76,7 +76,7 @@ def react_to_comment(caller: Caller, comment_id: CommentId, body: NewReaction) -
     return actions.react(caller, comment_id, body)
 
 
-@endpoint("DELETE /v1/comments/{comment_id}/reaction", answers=Comment)
+@endpoint("DELETE /v1/comments/{comment_id}/reaction", action=True, answers=Comment)
 def unreact_to_comment(caller: Caller, comment_id: CommentId) -> Encoded:
     """Take your reaction to a comment back."""
     return actions.unreact(caller, comment_id)

@@ -44,7 +44,7 @@ async def list_user_posts(viewer: Caller | None, username: Username, query: Page
     return await reads.of_user(viewer, username, query)
 
 
-@endpoint("PUT /v1/posts/{post_id}/reaction", answers=Post)
+@endpoint("PUT /v1/posts/{post_id}/reaction", action=True, answers=Post)
 def react_to_post(caller: Caller, post_id: PostId, body: NewReaction) -> Encoded:
     """React to a post with one emoji, instead of an earlier reaction of yours. 404 as for `get_post`.
 
@@ -54,7 +54,7 @@ def react_to_post(caller: Caller, post_id: PostId, body: NewReaction) -> Encoded
     return actions.react(caller, post_id, body)
 
 
-@endpoint("DELETE /v1/posts/{post_id}/reaction", answers=Post)
+@endpoint("DELETE /v1/posts/{post_id}/reaction", action=True, answers=Post)
 def unreact_to_post(caller: Caller, post_id: PostId) -> Encoded:
     """Take your reaction to a post back."""
     return actions.unreact(caller, post_id)

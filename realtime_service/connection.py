@@ -5,15 +5,14 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Final, cast
+from typing import Any, Final, cast
 
-import msgspec
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
-from realtime_service import inbox
+from realtime_service import inbox, requests
 from realtime_service.frames import Codec, Event, encode
 from shared.kernel import cache, clock, codec
-from shared.kernel.problems import Problem, Unavailable, Unreadable
+from shared.kernel.problems import Unavailable, Unreadable
 
 MAX_FRAME: Final = 64 * 1024
 MAX_UNSENT: Final = 1 << 20
@@ -32,24 +31,6 @@ Admit = Callable[["Connection"], Awaitable[int]]
 Tell = Callable[["Connection"], None]
 Missed = Callable[[int], Awaitable[list[Event] | None]]
 _log: Final = logging.getLogger("live")
-
-
-class _Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a client asks. `id` comes back with the reply."""
-
-    id: str | int
-    action: str
-    data: dict[str, Any] | None = None
-
-
-class _Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The data of an action that takes none."""
-
-
-class _Resume(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The seq of the last event that the client has."""
-
-    after: Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
 
 
 class Connection(WSListener):
@@ -166,7 +147,7 @@ class Connection(WSListener):
 
     def pause_writing(self) -> None:
         """More than MAX_UNSENT waits: it reads too slowly. Closed later, as a write to it is under way."""
-        asyncio.get_running_loop().call_soon(self.close, 1013, "slow reader")
+        self.close_soon(1013, "slow reader")
 
     def resume_writing(self) -> None:
         """It has drained."""
@@ -202,6 +183,10 @@ class Connection(WSListener):
         self._transport.send_close(cast("WSCloseCode", code), reason.encode())
         asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._give_up)
         self._leave(self)
+
+    def close_soon(self, code: int, reason: str) -> None:
+        """Close it once the reply that is being made has been written."""
+        asyncio.get_running_loop().call_soon(self.close, code, reason)
 
     def _give_up(self) -> None:
         if self._transport is not None:
@@ -252,23 +237,10 @@ class Connection(WSListener):
         await self.catch_up(lambda seq: inbox.newer(self.user_id, seq), mend=cut)
 
     async def _answer(self, request: dict[str, Any]) -> None:
-        try:
-            codec.convert(request, _Request)
-            reply = {"reply_to": request["id"], "ok": True, "data": await self._act(request)}
-        except Problem as problem:
-            reply = {"reply_to": request["id"], "ok": False, "error": problem.document()}
-        self._write(encode(reply, self.format))
+        self._write(await requests.answer(self, request))
 
-    async def _act(self, request: dict[str, Any]) -> dict[str, Any]:
-        data = request.get("data") or {}
-        if request["action"] == "ping":
-            codec.convert(data, _Nothing)
-            return {"at": clock.now_ms()}
-        if request["action"] == "resume":
-            return await self._resume(codec.convert(data, _Resume).after)
-        raise Unreadable("unknown_action", "There is no such action.")
-
-    async def _resume(self, after: int) -> dict[str, Any]:
+    async def resume(self, after: int) -> dict[str, Any]:
+        """Send what was missed since `after`; answers from where the next may go on, and whether that was all."""
         # Once it has caught up, what was sent here is missed no more, whatever it asks for.
         since = after if self.began_at else max(after, self.last_seq)
         whole = await self.catch_up(lambda seq: inbox.since(self.user_id, seq), since)

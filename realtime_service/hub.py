@@ -14,7 +14,7 @@ from realtime_service.bus import Bus
 from realtime_service.frames import Event
 from shared.kernel import cache, clock, ids, sessions
 from shared.kernel.problems import Unavailable
-from shared.live.publish import channel
+from shared.live.publish import KEPT_SECONDS, channel
 
 if TYPE_CHECKING:
     from realtime_service.connection import Connection
@@ -54,9 +54,10 @@ class Hub:
     async def add(self, connection: "Connection") -> None:
         """Take a socket in; returns when its user's channel is heard. Raises CacheUnavailable."""
         self.users.setdefault(connection.user_id, set()).add(connection)
-        await self.bus.subscribe(channel(connection.user_id))
+        # Present first: what only those who are here are told is told from when their channel is heard.
         with contextlib.suppress(cache.CacheUnavailable):
             await cache.run(*self._present(connection.user_id))
+        await self.bus.subscribe(channel(connection.user_id))
 
     def remove(self, connection: "Connection") -> None:
         """Let a socket go; with a user's last one, their channel and presence."""
@@ -131,12 +132,16 @@ class Hub:
         key = f"presence:{ids.encode(user_id)}"
         return [
             ("ZADD", key, clock.now_ms() + PRESENCE_MS, self.instance_id),
-            ("PEXPIRE", key, PRESENCE_MS),
+            ("EXPIRE", key, KEPT_SECONDS),
         ]
 
     async def _absent(self, user_id: int) -> None:
+        if user_id in self.users:
+            return  # back already
+        key = f"presence:{ids.encode(user_id)}"
         with contextlib.suppress(cache.CacheUnavailable):
-            await cache.run(("ZREM", f"presence:{ids.encode(user_id)}", self.instance_id))
+            # That they were here is remembered: what they miss from now on can't be resumed.
+            await cache.run(("ZADD", key, 0, ""), ("ZREM", key, self.instance_id))
 
     def _background(self, work: "asyncio.Future[None] | object") -> None:
         task = asyncio.ensure_future(work)  # type: ignore[arg-type]

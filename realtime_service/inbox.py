@@ -8,9 +8,11 @@ from realtime_service.frames import Event
 from shared.kernel import cache, ids
 from shared.live.publish import BOOT_FLOOR, KEPT_SECONDS
 
-# Whether the inbox is whole since `after`, and what is in it since then. KEYS: inbox, its floor, the floor of all.
+# Whether the inbox is whole since `after`, and what is in it since then. KEYS: inbox, its floor, the floor of all, when
+# something was last left out of it.
 _SINCE: Final = cache.Script("""
 local after = tonumber(ARGV[1])
+if after < tonumber(redis.call('GET', KEYS[4]) or '0') then return {0} end
 local floor = tonumber(redis.call('GET', KEYS[2]) or 'inf')
 local known = redis.call('EXISTS', KEYS[3]) == 1
 local boot = tonumber(redis.call('GET', KEYS[3]) or '0')
@@ -60,7 +62,8 @@ async def since(user_id: int, after: int, *, linked: bool = False) -> list[Event
     """
     user = ids.encode(user_id)
     command = _SINCE.command(
-        [f"inbox:{user}", f"inbox:floor:{user}", BOOT_FLOOR], [str(after), int(linked), KEPT_SECONDS]
+        [f"inbox:{user}", f"inbox:floor:{user}", BOOT_FLOOR, f"inbox:missed:{user}"],
+        [str(after), int(linked), KEPT_SECONDS],
     )
     (reply,) = await cache.run(command)
     if not reply[0]:

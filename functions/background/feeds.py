@@ -1,7 +1,7 @@
 """Feeds: fan-out, and what a follow changes."""
 
 from shared.feed import actions
-from shared.feed.model import FeedChunk
+from shared.feed.model import FeedChunk, MergeChunk
 from shared.kernel.events import on
 from shared.posts.model import PostCreated, PostDeleted
 from shared.profiles.model import BlockChanged, FollowChanged, MuteChanged
@@ -17,6 +17,12 @@ def fan_out_post(event: PostCreated | PostDeleted) -> None:
 def fan_out_chunk(event: FeedChunk) -> None:
     """Tell one chunk of followers of a post."""
     actions.fan_out(event)
+
+
+@on(MergeChunk)
+def merge_author(event: MergeChunk) -> None:
+    """Have one chunk of an author's followers merge in on read what they tell."""
+    actions.merge(event)
 
 
 @on(FollowChanged, BlockChanged, MuteChanged)

@@ -8,7 +8,7 @@ import httpx
 from rich.console import Console
 from rich.status import Status
 
-from infra.bench import imports, latency, sockets, throughput
+from infra.bench import growth, imports, latency, sockets, throughput
 from infra.bench.people import People
 from infra.bench.report import Measure, as_json, show
 from infra.local.stack import Stack, ephemeral
@@ -28,11 +28,12 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="./dev bench", description="Measure, and compare with the budgets.")
     parser.add_argument("--json", action="store_true", help="a list of objects instead of the table")
     parser.add_argument("--after-kills", action="store_true", help="first kill -9 each process, which is started again")
+    parser.add_argument("--growth", action="store_true", help="only what grows with followers and posts: two minutes")
     options = parser.parse_args(arguments)
     console = Console(highlight=False, stderr=options.json)
     try:
         with console.status("") as status:
-            measures, costs = _measure(status, after_kills=options.after_kills)
+            measures, costs = _growth(status) if options.growth else _measure(status, after_kills=options.after_kills)
     except FAULTS as fault:
         console.print(f"./dev bench: {fault}", style="red")
         return 2
@@ -41,6 +42,13 @@ def main(arguments: list[str]) -> int:
     else:
         show(measures, costs, console)
     return int(any(one.missed for one in measures))
+
+
+def _growth(status: Status) -> tuple[list[Measure], dict[str, imports.Cost]]:
+    status.update("measuring: a stack of its own starts")
+    with ephemeral() as stack:
+        stack.apply()
+        return growth.measure(stack, lambda what: status.update(f"measuring: {what}")), {}
 
 
 def _measure(status: Status, *, after_kills: bool) -> tuple[list[Measure], dict[str, imports.Cost]]:

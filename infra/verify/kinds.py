@@ -7,7 +7,7 @@ graph, which nothing fills, it is one.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -21,7 +21,7 @@ from shared.comments import reads as commenting
 from shared.engagement import projection as engagements
 from shared.engagement import reads as engaging
 from shared.feed import reads as feed
-from shared.feed.model import FEEDS, decoded
+from shared.feed.model import FEEDS, TOLD, decoded, is_mark
 from shared.graph import projection as graph
 from shared.kernel import cache, ids, sessions
 from shared.kernel.projection import VERSION_DIGITS, values_in
@@ -78,10 +78,12 @@ def _id_in(value: bytes) -> int | None:
         return None
 
 
-def _timeline(
-    timeline: Timeline, newest: Callable[[int], list[str]], seen: Callable[[int, list[str]], list[str]] | None = None
-) -> Kind:
-    """Timelines that `newest` fills; `seen` leaves those entries that a reader is shown."""
+class _Seen(Protocol):
+    def __call__(self, user_id: int, members: list[str], /, *, whole: bool) -> list[str]: ...
+
+
+def _timeline(timeline: Timeline, newest: Callable[[int], list[str]], seen: "_Seen | None" = None) -> Kind:
+    """Timelines that `newest` fills; `seen` leaves the entries that a reader is shown, of a whole list or not."""
 
     def judge(keys: Sequence[str]) -> Iterator[Wrong]:
         held = cache.run_sync(*[("ZRANGE", key, "+", "-", "BYLEX", "REV") for key in keys])
@@ -89,7 +91,7 @@ def _timeline(
             has = [member.decode() for member in members]
             # One that is not complete is being built, or will be: nobody reads it.
             if COMPLETE in has:
-                yield from _judge_list(key, has[1:], newest(owner(key)))
+                yield from _judge_list(key, [member for member in has if member != COMPLETE], newest(owner(key)))
 
     def _judge_list(key: str, has: list[str], says: list[str]) -> Iterator[Wrong]:
         # One that doesn't say that it is whole has a beginning of what Postgres has: it was as long as it gets, and may
@@ -97,7 +99,7 @@ def _timeline(
         whole = has[-1:] == [WHOLE]
         has = has[: len(has) - whole]
         if seen is not None and has != says:
-            has, says = seen(owner(key), has), seen(owner(key), says)
+            has, says = seen(owner(key), has, whole=whole), seen(owner(key), says, whole=len(says) < timeline.keep)
         end = None if whole and len(says) < timeline.keep else min(len(has), len(says))
         if has[:end] != says[:end]:
             first = next((at for at, pair in enumerate(zip(has, says, strict=False)) if pair[0] != pair[1]), None)
@@ -115,9 +117,9 @@ def _position(entries: list[str], at: int) -> str:
     return f"{len(entries)} entries; number {at + 1}: {entry}"
 
 
-def _shown_in_feed(user_id: int, entries: list[str]) -> list[str]:
+def _shown_in_feed(user_id: int, members: list[str], *, whole: bool) -> list[str]:
     # Whom the gate hides, who tells or whose post it is, may be in it or not.
-    found = {text: decoded(text) for text in entries}
+    found = {text: decoded(text) for text in _with_merged(members, whole=whole)}
     people = {person for entry in found.values() for person in (entry.teller, entry.author_id)}
     relations = visibility.between(user_id, list(people))
     # And so may what was deleted: a post, or the account of who reposted it.
@@ -128,6 +130,22 @@ def _shown_in_feed(user_id: int, entries: list[str]) -> list[str]:
         for text, entry in found.items()
         if feed.belongs(user_id, entry, relations) and entry.post_id in there and entry.teller in active
     ]
+
+
+def _with_merged(members: list[str], *, whole: bool) -> list[str]:
+    """The entries of a feed with those that are merged in on read, as far down as it tells of."""
+    merged = {member[1:] for member in members if is_mark(member)}
+    entries = [member for member in members[len(merged) :] if member[-ids.LENGTH :] not in merged]
+    for author in merged:
+        entries += feed.newest_told(ids.decode(author))
+    end = "" if whole else members[-1]
+    return sorted((entry for entry in entries if entry >= end), reverse=True)
+
+
+def _of_posts_not_deleted(_: int, entries: list[str], **__: bool) -> list[str]:
+    # What is reposted may have been deleted since: its own card hides it.
+    there = {row.id for row in posts.load({decoded(text).post_id for text in entries}) if row.deleted_at is None}
+    return [text for text in entries if decoded(text).post_id in there]
 
 
 def _judge_relations(keys: Sequence[str]) -> Iterator[Wrong]:
@@ -256,6 +274,7 @@ KINDS: Final[dict[str, Kind]] = {
     "post": _values(lambda found: posts.rows(posts.load(found))),
     "posts": _timeline(posts.OF_AUTHOR, listed.newest),
     "feed": _timeline(FEEDS, feed.newest, _shown_in_feed),
+    "told": _timeline(TOLD, feed.newest_told, _of_posts_not_deleted),
     "relations": Kind(_judge_relations, drop, DROPPED),
     "notifications": Kind(_judge_notifications, _mend_notifications, DROPPED),
     "comment": _values(lambda found: comments.rows(comments.load(found))),

@@ -28,6 +28,8 @@ _LOOK_AGAIN_BATCH: Final = 100
 REDIS_KEYS: Final = (
     "feed:{}",
     "feed:building:{}",
+    "told:{}",
+    "told:building:{}",
     "posts:{}",
     "posts:building:{}",
     "followers:{}",
@@ -57,6 +59,8 @@ REDIS_KEYS: Final = (
     "relations:{}",
     "inbox:{}",
     "inbox:floor:{}",
+    "inbox:missed:{}",
+    "presence:{}",
 )
 
 

@@ -403,6 +403,7 @@ STEPS: Final = (
     _SENT,
     _REACTED,
     _deleted("chats", "chat_members", "user_id, other_id", "user_id = :user_id"),
+    _deleted("merged author", "merged_authors", "user_id", "user_id = :user_id"),
     _deleted("notification settings", "notification_settings", "user_id", "user_id = :user_id"),
     _deleted("sessions", "sessions", "id", "user_id = :user_id"),
     _deleted("resets and signups", "signups", "id", "email = :email AND created_at <= :begun"),

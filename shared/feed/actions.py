@@ -1,4 +1,7 @@
-"""Bringing posts into feeds and out of them: in chunks of followers, each an event, so that no run is long."""
+"""Bringing posts into feeds and out of them: in chunks of followers, each an event, so that no run is long.
+
+Authors with many followers are merged into feeds on read: of theirs, followers who are here are told live, and no more.
+"""
 
 from typing import Final
 
@@ -7,8 +10,20 @@ import msgspec
 from shared.engagement import reads as engagement
 from shared.engagement.model import NOTHING, Engagement, PostReposted
 from shared.feed import store
-from shared.feed.model import FEEDS, Entry, FeedChunk, FeedRepost, shown, withdrawn
-from shared.kernel import cache, clock, db, events, ids
+from shared.feed.model import (
+    FEEDS,
+    Entry,
+    FeedChunk,
+    FeedRepost,
+    MergeChunk,
+    mark_of,
+    shown,
+    taken_back,
+    told,
+    withdrawn,
+)
+from shared.kernel import cache, clock, db, events, ids, log
+from shared.kernel.config import settings
 from shared.live import publish
 from shared.posts import reads as posts
 from shared.profiles import reads as profiles
@@ -17,6 +32,8 @@ from shared.visibility import reads as visibility
 from shared.visibility.model import may_notify, shows_in_feed
 
 CHUNK: Final = 500
+# Of followers who are only looked for: a few of them are here.
+CHUNK_TO_FIND: Final = 2000
 # What followers are told of an entry, by its mark.
 _THERE: Final = 1
 _GONE: Final = 2
@@ -25,7 +42,9 @@ _GONE: Final = 2
 def repost_changed(event: PostReposted) -> None:
     """Tell the first chunk of a reposter's followers of a repost, or that it was undone: whichever it is by now."""
     there = engagement.is_reposted(event.subject_id, event.user_id, event.act_id)
-    fan_out(FeedChunk(event.subject_id, event.author_id, 0, not there, FeedRepost(event.act_id, event.user_id)))
+    repost = FeedRepost(event.act_id, event.user_id)
+    cache.run_sync(*(told if there else taken_back)(Entry(event.subject_id, event.author_id, repost)))
+    fan_out(FeedChunk(event.subject_id, event.author_id, 0, not there, repost))
 
 
 def fan_out(chunk: FeedChunk) -> None:
@@ -35,25 +54,42 @@ def fan_out(chunk: FeedChunk) -> None:
     repost that was undone.
     """
     entry = Entry(chunk.post_id, chunk.author_id, chunk.repost)
-    followers = profiles.followers_after(entry.teller, chunk.after, CHUNK)
-    if followers:
-        _tell(chunk, entry, [user_id for user_id, _ in followers])
-    if len(followers) == CHUNK:
-        _go_on(chunk, entry, followers[-1][1])
+    merged = _is_merged(entry.teller)
+    size = CHUNK_TO_FIND if merged else CHUNK
+    followers = profiles.followers_after(entry.teller, chunk.after, size)
+    everyone = [user_id for user_id, _ in followers]
+    if merged and everyone:
+        everyone = publish.present(everyone)
+    if everyone:
+        _tell(chunk, entry, everyone, merged=merged)
+    if len(followers) == size:
+        # Once a chunk, however often it comes: else each repeat would start a train of copies. By this chunk and not by
+        # the next: where that begins differs once somebody has stopped following.
+        after = followers[-1][1]
+        effect = f"feed:{ids.encode(entry.position)}:{chunk.after}:{chunk.deleted}"
+        _go_on(effect, msgspec.structs.replace(chunk, after=after))
 
 
-def _tell(chunk: FeedChunk, entry: Entry, followers: list[int]) -> None:
+def _is_merged(author_id: int) -> bool:
+    """Whether all feeds know that they are to merge in an author."""
+    with db.connection() as conn:
+        return store.IS_SETTLED.maybe(conn, user_id=author_id) is not None
+
+
+def _tell(chunk: FeedChunk, entry: Entry, followers: list[int], *, merged: bool) -> None:
     relations = visibility.towards(entry.teller, followers)
     found = None if chunk.deleted else _snapshot(entry)
     everyone = list(relations)
     if found is None and (chunk.deleted or not _is_there(entry)):
-        cache.run_sync(*withdrawn(everyone, entry))
+        commands = withdrawn(everyone, entry)
     else:
         everyone = [user_id for user_id, relation in relations.items() if shows_in_feed(relation, own=False)]
         if entry.repost is not None:
             authors = visibility.towards(entry.author_id, everyone)
             everyone = [user_id for user_id in everyone if may_notify(authors[user_id])]
-        cache.run_sync(shown(everyone, entry))
+        commands = [shown(everyone, entry)]
+    if not merged:
+        cache.run_sync(*commands)
     everyone = [user_id for user_id in everyone if may_notify(relations[user_id])]
     # One delivery a chunk, however often it comes, and none that it is there after one that it is gone. A post, or a
     # repost, is there, then gone, and never comes back: these are its versions, whatever else changes its row.
@@ -103,19 +139,43 @@ def _tell_gone(entry: Entry, followers: list[int], once: str) -> None:
     publish.deliver(followers, "feed.post_deleted", gone + b"}", once=once, version=_GONE)
 
 
-def _go_on(chunk: FeedChunk, entry: Entry, after: int) -> None:
-    # Once a chunk, however often it comes: else each repeat would start a train of copies. By this chunk and not by
-    # the next: where that begins differs once somebody has stopped following.
-    effect = f"feed:{ids.encode(entry.position)}:{chunk.after}:{chunk.deleted}"
+def _go_on(effect: str, chunk: FeedChunk | MergeChunk) -> None:
     with db.transaction() as conn:
         if store.MARK.run(conn, effect=effect, now=clock.now_ms()):
-            events.emit(conn, msgspec.structs.replace(chunk, after=after))
+            events.emit(conn, chunk)
     events.after_commit()
 
 
 def follow_changed(event: FollowChanged) -> None:
-    """Drop the follower's feed, where the request that followed, or stopped, could not: the next read builds it."""
+    """Drop the follower's feed, where the request that followed, or stopped, could not: the next read builds it.
+
+    And see whether the author has so many followers by now, or so few, that it changes how their posts reach them.
+    """
     cache.run_sync(FEEDS.drop(event.follower_id, event.followee_id, event.version))
+    many = settings().feed_merge_followers
+    with db.connection() as conn:
+        store.CROSS.run(
+            conn,
+            author_id=event.followee_id,
+            rise_id=ids.new_id(),
+            many=many,
+            few=max(1, many * 4 // 5),
+            trace=log.trace_id.get() or None,
+            now=clock.now_ms(),
+        )
+
+
+def merge(chunk: MergeChunk) -> None:
+    """Mark an author in the feeds of one chunk of followers; after the last, nothing of theirs is fanned out."""
+    followers = profiles.followers_after(chunk.author_id, chunk.after, CHUNK)
+    if followers:
+        cache.run_sync(FEEDS.add_to_all([user_id for user_id, _ in followers], [mark_of(chunk.author_id)]))
+    if len(followers) == CHUNK:
+        effect = f"merge:{ids.encode(chunk.rise_id)}:{chunk.after}"
+        _go_on(effect, msgspec.structs.replace(chunk, after=followers[-1][1]))
+        return
+    with db.connection() as conn:
+        store.SETTLE.run(conn, author_id=chunk.author_id, rise_id=chunk.rise_id)
 
 
 def hearing_changed(event: BlockChanged | MuteChanged) -> None:

@@ -1,4 +1,4 @@
-"""Feeds: what an entry is, and the event that fans one out."""
+"""Feeds: what an entry is, and the events that fan one out."""
 
 from typing import Final
 
@@ -10,6 +10,10 @@ from shared.kernel.events import Event
 from shared.kernel.timeline import Timeline
 
 FEEDS: Final = Timeline("feed", keep=1000)
+# What an author tells their followers, posts and reposts: merged into feeds on read where those are many.
+TOLD: Final = Timeline("told", keep=1000)
+# Feeds that more are to be merged into are read of Postgres: a page costs Redis about a microsecond for each.
+MERGED_MOST: Final = 500
 
 
 class FeedRepost(msgspec.Struct, frozen=True):
@@ -52,6 +56,24 @@ class FeedChunk(Event, frozen=True):
     repost: FeedRepost | None = None
 
 
+class MergeChunk(Event, frozen=True):
+    """The next followers, past the follow `after`, are to have an author merged into their feeds on read."""
+
+    author_id: int
+    rise_id: int
+    after: int
+
+
+def mark_of(author_id: int) -> str:
+    """What says in a feed that an author is merged in."""
+    return "~" + ids.encode(author_id)
+
+
+def is_mark(member: str) -> bool:
+    """Whether a member of a feed is such a mark, and no entry."""
+    return member.startswith("~")
+
+
 def decoded(text: str) -> Entry:
     """The entry behind its form in Redis."""
     n = ids.LENGTH
@@ -61,13 +83,23 @@ def decoded(text: str) -> Entry:
     return Entry(post_id, author_id, FeedRepost(position, ids.decode(text[3 * n :])))
 
 
-def shown(owners: list[int], entry: Entry) -> Command:
+def shown(owners: list[int], entry: Entry, timeline: Timeline = FEEDS) -> Command:
     """The command that brings an entry into feeds. A repost that was undone stays out, however late this comes."""
-    return FEEDS.add_to_all(owners, [entry.encoded()], act=None if entry.repost is None else entry.repost.id)
+    return timeline.add_to_all(owners, [entry.encoded()], act=None if entry.repost is None else entry.repost.id)
 
 
-def withdrawn(owners: list[int], entry: Entry) -> list[Command]:
+def withdrawn(owners: list[int], entry: Entry, timeline: Timeline = FEEDS) -> list[Command]:
     """The commands that take an entry out of feeds."""
     if entry.repost is None:
-        return [FEEDS.remove_from_all(owners, [entry.encoded()])]
-    return FEEDS.take_back(owners, [entry.encoded()], entry.repost.id)
+        return [timeline.remove_from_all(owners, [entry.encoded()])]
+    return timeline.take_back(owners, [entry.encoded()], entry.repost.id)
+
+
+def told(entry: Entry) -> list[Command]:
+    """The commands that bring an entry into what its teller has told, and into their own feed."""
+    return [shown([entry.teller], entry, timeline) for timeline in (FEEDS, TOLD)]
+
+
+def taken_back(entry: Entry) -> list[Command]:
+    """The commands that take an entry out of what its teller has told, and out of their own feed."""
+    return [command for timeline in (FEEDS, TOLD) for command in withdrawn([entry.teller], entry, timeline)]

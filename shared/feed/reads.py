@@ -1,10 +1,13 @@
 """The feed: entries in one round trip to Redis with the guard, posts, authors and relations in a second."""
 
+import asyncio
+from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
-from shared.feed import store
-from shared.feed.model import FEEDS, Entry, FeedRepost, decoded
-from shared.kernel import cache, db, guard, ids, running, single_flight
+from shared.feed import projection, store
+from shared.feed.model import FEEDS, MERGED_MOST, TOLD, Entry, FeedRepost, decoded, is_mark, mark_of
+from shared.kernel import cache, db, ids, running, single_flight
 from shared.kernel.endpoint import Caller, Encoded
 from shared.kernel.pages import PageQuery, cursor, join
 from shared.posts import reads as posts
@@ -57,13 +60,15 @@ def belongs(user_id: int, entry: Entry, relations: dict[int, Relation]) -> bool:
 
 
 async def _entries(user_id: int, before: int | None, count: int) -> list[Entry]:
-    asked = FEEDS.ask(user_id, before, count)
     try:
-        found = FEEDS.take(await guard.first(*asked), count)
-        if not found.complete:
+        found, untold = await projection.read(user_id, before, count)
+        if not found.complete and not untold:
             await single_flight.shared(FEEDS.key(user_id), lambda: build(user_id))
             # Of Redis, which has what was added while it was built.
-            found = FEEDS.take(await cache.run(*asked), count)
+            found, untold = await projection.read(user_id, before, count)
+        if untold:
+            await _build_told(untold)
+            found, _ = await projection.read(user_id, before, count)
         if found.complete and (found.ended or not found.exhausted):
             return [decoded(entry) for entry in found.entries]
     except cache.CacheUnavailable:
@@ -72,19 +77,43 @@ async def _entries(user_id: int, before: int | None, count: int) -> list[Entry]:
 
 
 async def build(user_id: int) -> None:
-    """Build a user's feed in Redis from Postgres."""
+    """Build a user's feed in Redis from Postgres, unless more authors are merged into it than may be."""
     (mark,) = await cache.run(FEEDS.begin_building(user_id))
-    await cache.run(FEEDS.fill(user_id, mark, await running.in_thread(newest, user_id)))
+    members = await running.in_thread(newest, user_id)
+    if not any(map(is_mark, members[MERGED_MOST:])):
+        await cache.run(FEEDS.fill(user_id, mark, members))
 
 
 def newest(user_id: int) -> list[str]:
-    """The entries of a user's feed as it is kept in Redis, of Postgres."""
-    return [entry.encoded() for entry in _entries_in_postgres(user_id, ids.MAX, FEEDS.keep)]
-
-
-def _entries_in_postgres(user_id: int, before: int, count: int) -> list[Entry]:
+    """A user's feed as it is kept in Redis, of Postgres: marks, and entries of all whom they don't mark."""
     with db.connection() as conn:
-        rows = store.OF_USER.all(conn, user_id=user_id, before=before, limit=count)
+        rows = store.MERGED.all(conn, user_id=user_id, limit=MERGED_MOST + 1)
+    merged = sorted((row.id for row in rows), reverse=True)
+    entries = _entries_in_postgres(user_id, ids.MAX, FEEDS.keep - len(merged), merged)
+    return [*map(mark_of, merged), *[entry.encoded() for entry in entries]]
+
+
+async def _build_told(authors: list[int]) -> None:
+    await asyncio.gather(
+        *[single_flight.shared(TOLD.key(author), partial(_build_told_by, author)) for author in authors]
+    )
+
+
+async def _build_told_by(author: int) -> None:
+    (mark,) = await cache.run(TOLD.begin_building(author))
+    await cache.run(TOLD.fill(author, mark, await running.in_thread(newest_told, author)))
+
+
+def newest_told(author: int) -> list[str]:
+    """What an author tells as it is kept in Redis, of Postgres."""
+    with db.connection() as conn:
+        rows = store.TOLD.all(conn, teller=author, before=ids.MAX, limit=TOLD.keep)
+    return [_entry_of(row).encoded() for row in rows]
+
+
+def _entries_in_postgres(user_id: int, before: int, count: int, leaving_out: Sequence[int] = ()) -> list[Entry]:
+    with db.connection() as conn:
+        rows = store.OF_USER.all(conn, user_id=user_id, before=before, limit=count, merged=list(leaving_out))
     return [_entry_of(row) for row in rows]
 
 

@@ -5,6 +5,12 @@ import msgspec
 from shared.kernel import db
 
 
+class AuthorRow(msgspec.Struct, frozen=True):
+    """An author who is merged into feeds on read."""
+
+    id: int
+
+
 class EntryRow(msgspec.Struct, frozen=True):
     """A post in a feed; `reposter_id` is null for the author's own entry. `position` orders it."""
 
@@ -31,6 +37,7 @@ _MORE = {
 OF_USER = db.Statement(
     f"""WITH teller AS MATERIALIZED (
           SELECT other_id AS id FROM relationships WHERE user_id = :user_id AND follow_id IS NOT NULL
+             AND other_id <> ALL(CAST(:merged AS bigint[]))
           UNION ALL SELECT CAST(:user_id AS bigint)
         ), share AS MATERIALIZED (
           SELECT least(CAST(:limit AS bigint), 5 + 4 * CAST(:limit AS bigint) / count(*)) AS n FROM teller
@@ -54,5 +61,36 @@ OF_USER = db.Statement(
         ORDER BY position DESC LIMIT CAST(:limit AS bigint)""",
     EntryRow,
 )
+_TOLD = {"teller": ":teller", "bounds": "< CAST(:before AS bigint)", "limit": ":limit"}
+# What one author tells: two index ranges.
+TOLD = db.Statement(
+    f"""SELECT * FROM (({_POSTS.format(**_TOLD)}) UNION ALL ({_REPOSTS.format(**_TOLD)})) entry
+         ORDER BY position DESC LIMIT :limit""",
+    EntryRow,
+)
+# A look-up for each who is followed or merged, whichever are fewer.
+MERGED = db.Statement(
+    """SELECT m.user_id FROM merged_authors m JOIN relationships r ON r.other_id = m.user_id
+        WHERE r.user_id = :user_id AND r.follow_id IS NOT NULL LIMIT :limit""",
+    AuthorRow,
+)
+IS_SETTLED = db.Statement("SELECT user_id FROM merged_authors WHERE user_id = :user_id AND settled", AuthorRow)
+# An author rises at `:many` followers, and falls below `:few`: between them they stay what they are.
+CROSS = db.Statement(
+    """WITH author AS (
+         SELECT id, follower_count FROM users WHERE id = :author_id
+       ), risen AS (
+         INSERT INTO merged_authors (user_id, rise_id) SELECT id, :rise_id FROM author WHERE follower_count >= :many
+         ON CONFLICT DO NOTHING RETURNING user_id, rise_id
+       ), told AS (
+         INSERT INTO outbox (topic, payload, trace, created_at)
+         SELECT 'merge_chunk',
+                convert_to(CAST(json_build_object('author_id', user_id, 'rise_id', rise_id, 'after', 0)
+                                AS text), 'UTF8'), :trace, :now
+           FROM risen
+       )
+       DELETE FROM merged_authors WHERE user_id IN (SELECT id FROM author WHERE follower_count < :few)"""
+)
+SETTLE = db.Statement("UPDATE merged_authors SET settled = true WHERE user_id = :author_id AND rise_id = :rise_id")
 # Touches a row only for the first who marks the effect.
 MARK = db.Statement("INSERT INTO effects_done (effect, done_at) VALUES (:effect, :now) ON CONFLICT DO NOTHING")

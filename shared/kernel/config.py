@@ -52,6 +52,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     instance_id: str
     proxy_hops: int
     rate_limit_scale: int
+    feed_merge_followers: int
 
     @property
     def is_local(self) -> bool:
@@ -147,6 +148,7 @@ def read(env: Mapping[str, str]) -> Settings:
         log_level=_one_of("LOG_LEVEL", text("LOG_LEVEL", "INFO"), ("DEBUG", "INFO", "WARNING", "ERROR")),
         proxy_hops=_count("PROXY_HOPS", text("PROXY_HOPS", "0" if environment == "local" else "1"), 0, 5),
         rate_limit_scale=_count("RATE_LIMIT_SCALE", text("RATE_LIMIT_SCALE", "1"), 1, 1_000_000),
+        feed_merge_followers=_count("FEED_MERGE_FOLLOWERS", text("FEED_MERGE_FOLLOWERS", "10000"), 1, 1_000_000_000),
         instance_id=text("INSTANCE_ID", "") or f"{os.uname().nodename}-{os.getpid()}",
     )
 

@@ -6,6 +6,7 @@
 
 import asyncio
 import logging
+import re
 import socket
 import ssl
 import struct
@@ -16,7 +17,9 @@ import msgspec
 from pg8000.converters import (  # pyright: ignore[reportMissingTypeStubs]
     JSON,
     JSONB,
+    PG_TYPES,  # pyright: ignore[reportUnknownVariableType]
     PY_TYPES,  # pyright: ignore[reportUnknownVariableType]
+    TEXT_ARRAY,
     make_param,  # pyright: ignore[reportUnknownVariableType]
 )
 from pg8000.core import CoreConnection  # pyright: ignore[reportMissingTypeStubs]
@@ -28,6 +31,9 @@ from shared.kernel.config import settings
 
 CONNECT_SECONDS: Final = 3
 STATEMENT_MS: Final = 8_000
+# Of one dimension, with nothing that is quoted.
+_PLAIN: Final = re.compile(r'\{[^"{}\\]*\}')
+_read_texts: Final = cast("Any", PG_TYPES)[TEXT_ARRAY]
 _LIMITS: Final = {
     "statement_timeout": str(STATEMENT_MS),
     "lock_timeout": "3000",
@@ -218,6 +224,7 @@ def _tune(conn: Raw, limited: bool) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
     conn.register_in_adapter(JSON, msgspec.json.decode)
     conn.register_in_adapter(JSONB, msgspec.json.decode)
+    conn.register_in_adapter(TEXT_ARRAY, texts)
     conn.register_out_adapter(list, array_literal)
     conn.register_out_adapter(dict, _json)
 
@@ -273,6 +280,13 @@ def _by_cloud_sql(options: dict[str, Any]) -> Raw:
 
 def _json(value: Any) -> str:
     return msgspec.json.encode(value).decode()
+
+
+def texts(literal: str) -> list[str | None]:
+    """What an array of texts says. pg8000 reads each character in Python: a fifth of what saving a post cost."""
+    if _PLAIN.fullmatch(literal) is None or "NULL" in literal:
+        return _read_texts(literal)
+    return [*literal[1:-1].split(",")] if literal != "{}" else []
 
 
 def array_literal(values: list[Any]) -> str:

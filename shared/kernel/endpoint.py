@@ -83,6 +83,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     takes_client: bool
     answer: Any
     is_async: bool
+    is_action: bool
     json_decoder: Any
     page_of: Any
 
@@ -109,12 +110,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def endpoint(
-    route: str, *, status: int = 200, limit: LimitClass | None = None, answers: Any = None, forbids: bool = False
+    route: str,
+    *,
+    status: int = 200,
+    limit: LimitClass | None = None,
+    answers: Any = None,
+    forbids: bool = False,
+    action: bool = False,
 ) -> Callable[[F], F]:
     """Declare an endpoint: `@endpoint("GET /v1/posts/{post_id}")`.
 
     `answers` is the schema where the annotation is `Encoded`. The class of rate limit is `read` for GET and `write`
     for all else unless given. `forbids` is for a GET that may answer 403; what changes something may always.
+    An `action` can be called over the socket too (shared/kernel/action.py).
     """
     method, _, path = route.partition(" ")
 
@@ -141,6 +149,7 @@ def endpoint(
             takes_client="client" in hints,
             answer=shown,
             is_async=inspect.iscoroutinefunction(function),
+            is_action=action,
             json_decoder=None if body is None else msgspec.json.Decoder(body),
             page_of=typing.get_args(shown)[0] if getattr(shown, "__name__", "") == "Page" else None,
         )

@@ -4,12 +4,13 @@ A read's first trip to Redis carries the guard's two commands as well, so that b
 Nothing is answered before the guard was asked: `serve` asks it itself where the endpoint has not.
 """
 
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, Final
 
 from shared.kernel import cache, limits, sessions
-from shared.kernel.endpoint import LimitClass
-from shared.kernel.problems import Unauthorized
+from shared.kernel.endpoint import Endpoint, LimitClass
+from shared.kernel.problems import Problem, Unauthorized
 
 _LIVE: Final = b"1"
 
@@ -64,3 +65,23 @@ async def first(*commands: cache.Command) -> list[Any]:
     if guard is None or guard.asked:
         return await cache.run(*commands)
     return await guard.ask(*commands)
+
+
+async def guarded(guard: Guard, endpoint: Endpoint, read: Callable[[], Awaitable[dict[str, Any]]]) -> Any:
+    """What an async endpoint answers; of a plain one the arguments to call it with, which are what `read` gives.
+
+    What is wrong is told only to who may ask, and counts against their allowance.
+    """
+    current.set(guard)
+    if not endpoint.is_async:
+        await guard.ask()
+    try:
+        arguments = await read()
+        result = await endpoint.function(**arguments) if endpoint.is_async else arguments
+    except Problem:
+        if not guard.asked:
+            await guard.ask()
+        raise
+    if not guard.asked:
+        await guard.ask()
+    return result

@@ -94,8 +94,7 @@ class Request:
         given = self.field(b"x-request-id")
         if given and _SANE_REQUEST_ID.fullmatch(given):
             return given
-        # No secret; and the system's random numbers would let another thread take over here.
-        return f"{random.getrandbits(96):024x}"
+        return new_request_id()
 
     def trace(self) -> str:
         """The trace id, from `traceparent` or `X-Cloud-Trace-Context`; empty if there is none."""
@@ -134,6 +133,11 @@ class Request:
         elif origin_allowed(origin):
             return
         raise Forbidden("cross_site", "With the cookie, this needs an Origin (or Sec-Fetch-Site) of ours.")
+
+
+def new_request_id() -> str:
+    """An id for a request. No secret; and the system's random numbers would let another thread take over here."""
+    return f"{random.getrandbits(96):024x}"
 
 
 def cookie_value(header: str) -> str | None:

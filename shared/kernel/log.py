@@ -20,6 +20,7 @@ from shared.kernel.config import settings
 
 # The trace of what is being handled: 32 hex digits (W3C Trace Context), or empty.
 trace_id: ContextVar[str] = ContextVar("trace_id", default="")
+_component = ""
 _requests: Final = logging.getLogger("requests")
 
 _encode_line = msgspec.json.Encoder(enc_hook=str).encode
@@ -52,6 +53,8 @@ class _CloudFormatter(logging.Formatter):
 
 def setup(component: str) -> None:
     """Send this process's logs to stderr, a JSON object a line. `component` names the process."""
+    global _component
+    _component = component
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_CloudFormatter(component, settings().google_cloud_project))
     root = logging.getLogger()
@@ -81,7 +84,7 @@ def request(
         "severity": "ERROR" if status == 500 else "INFO",
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "message": f"{method} {path} {status}",
-        "component": "functions",
+        "component": _component,
         "httpRequest": {
             "requestMethod": method,
             "requestUrl": path,

@@ -87,6 +87,7 @@ class _Exchange:
         self.endpoint: Endpoint | None = None
         self.user_id: int | None = None
         self.guard: guard.Guard | None = None
+        self.body = b""
         self.request_id = request.request_id()
 
     @property
@@ -122,25 +123,14 @@ class _Exchange:
         self.type = codec.type_of_answer(request.field(b"accept"))
         endpoint, texts = self.router.match(request.method, request.path)
         self.endpoint = endpoint
-        arguments = self._authorise(endpoint)
-        if not endpoint.is_async:
-            await self._ask_guard()
-        try:
-            for name, text in texts.items():
-                arguments[name] = read_path_parameter(endpoint.path_parameters[name], text)
-            body = await self._read_input(endpoint, arguments)
-            result = await endpoint.function(**arguments) if endpoint.is_async else None
-        except Problem:
-            # What is wrong is told only to who may ask, and counts against their allowance.
-            await self._ask_guard()
-            raise
+        arguments, asked = self._authorise(endpoint)
+        result = await guard.guarded(asked, endpoint, partial(self._read, endpoint, texts, arguments))
         if endpoint.is_async:
-            await self._ask_guard()
             return self._success(endpoint, result)
         key = self._idempotency_key(endpoint)
         call = partial(self._call, endpoint, arguments)
         if key is not None:
-            call = partial(idempotency.once, self._scope(), key, request.path, body, call, self._problem)
+            call = partial(idempotency.once, self._scope(), key, request.path, self.body, call, self._problem)
         async with self.places[endpoint.name]:
             return await events.perform(call)
 
@@ -153,7 +143,7 @@ class _Exchange:
     def _scope(self) -> str:
         return f"user:{self.user_id}" if self.user_id else f"address:{self.request.client().address}"
 
-    def _authorise(self, endpoint: Endpoint) -> dict[str, Any]:
+    def _authorise(self, endpoint: Endpoint) -> tuple[dict[str, Any], guard.Guard]:
         arguments: dict[str, Any] = {}
         caller: Caller | None = None
         # Sessions don't matter to an endpoint that is open to all: a stale cookie must not stop a login.
@@ -172,8 +162,7 @@ class _Exchange:
             arguments["client"] = client
         subject = str(caller.user_id) if caller else client.address if client else ""
         self.guard = guard.Guard(endpoint.limit, subject, caller.session_id if caller else None)
-        guard.current.set(self.guard)
-        return arguments
+        return arguments, self.guard
 
     def _claims(self, endpoint: Endpoint) -> tuple[tokens.Claims | None, bool]:
         try:
@@ -185,11 +174,9 @@ class _Exchange:
                 raise
             return None, False
 
-    async def _ask_guard(self) -> None:
-        if self.guard is not None and not self.guard.asked:
-            await self.guard.ask()
-
-    async def _read_input(self, endpoint: Endpoint, arguments: dict[str, Any]) -> bytes:
+    async def _read(self, endpoint: Endpoint, texts: dict[str, str], arguments: dict[str, Any]) -> dict[str, Any]:
+        for name, text in texts.items():
+            arguments[name] = read_path_parameter(endpoint.path_parameters[name], text)
         key = self._idempotency_key(endpoint)
         errors = [] if key is None else idempotency.faults(key)
         if endpoint.query is not None:
@@ -202,9 +189,8 @@ class _Exchange:
         elif self.request.query:
             names = {name for name, _ in _parameters(self.request.query)}
             errors += [FieldError(name, "unknown_field", "There is no such parameter.") for name in sorted(names)]
-        body = b""
         if endpoint.json_decoder is not None or (endpoint.method in http.UNSAFE and self.request.has_body()):
-            body = await self.request.body()
+            body = self.body = await self.request.body()
             format = self.request.format_of_body()
             try:
                 if endpoint.json_decoder is not None:
@@ -215,7 +201,7 @@ class _Exchange:
                 errors += invalid.errors or []
         if errors:
             raise Invalid(errors)
-        return body
+        return arguments
 
     def _success(self, endpoint: Endpoint, result: Any) -> http.Answer:
         cookie: str | None = None

@@ -1,7 +1,9 @@
 """Sending live events: into each user's inbox and out on their channel, in one round trip however many.
 
 An inbox `inbox:{user}` is a stream whose ids are the user's `seq`: the clock in microseconds, or one more than the
-last, so that it grows even when Redis was lost. `inbox:floor:{user}` says from where on it is whole.
+last, so that it grows even when Redis was lost. `inbox:floor:{user}` says from where on it is whole,
+and `inbox:missed:{user}` when something was last not put into it. `presence:{user}` has until when they are here, for
+each instance of the live service; it stays for a day after.
 """
 
 from collections.abc import Sequence
@@ -44,6 +46,33 @@ for i = 2, #KEYS, 2 do
 end
 return 1
 """)
+
+# KEYS: the presence and the mark of what was missed, of each user in turn. ARGV: now, in ms; seconds kept.
+_PRESENT: Final = cache.Script("""
+local time = redis.call('TIME')
+local micros = string.format('%.0f', time[1] * 1000000 + time[2])
+local here = {}
+for i = 1, #KEYS, 2 do
+  local latest = redis.call('ZRANGE', KEYS[i], -1, -1, 'WITHSCORES')[2]
+  if latest and tonumber(latest) > tonumber(ARGV[1]) then
+    here[#here + 1] = (i - 1) / 2
+  elseif latest then
+    redis.call('SET', KEYS[i + 1], micros, 'EX', ARGV[2])
+  end
+end
+return here
+""")
+
+
+def present(user_ids: Sequence[int]) -> list[int]:
+    """Those who are here, for events that the others' inboxes are spared. Raises CacheUnavailable.
+
+    Who was here within the day has missed something from now on, and can resume from nothing before.
+    """
+    users = [ids.encode(user_id) for user_id in user_ids]
+    keys = [key for user in users for key in (f"presence:{user}", f"inbox:missed:{user}")]
+    (here,) = cache.run_sync(_PRESENT.command(keys, [clock.now_ms(), KEPT_SECONDS]))
+    return [user_ids[index] for index in here]
 
 
 def deliver(user_ids: Sequence[int], event: str, data: bytes, *, once: str = "", version: int = 1) -> None:

@@ -7,7 +7,7 @@ import msgspec
 
 from shared.engagement import reads as engagement
 from shared.engagement.model import NOTHING, Engagement, NewReaction, Part, emoji_of
-from shared.feed.model import Entry, FeedRepost, shown, withdrawn
+from shared.feed.model import Entry, FeedRepost, taken_back, told
 from shared.kernel import cache, clock, db, events, ids, log
 from shared.kernel.endpoint import Caller, Encoded, PostId
 from shared.kernel.problems import Forbidden, Invalid, NotFound
@@ -148,15 +148,13 @@ def repost(caller: Caller, post_id: PostId) -> Encoded:
     """Repost a post. Raises NotFound."""
     row = _change(caller, post_id, store.REPOST, lambda row: row.reposted, act_id=ids.new_id())
     # Into one's own feed at once: one reads one's own writes.
-    return _answer(caller, "repost", row, *([shown([caller.user_id], _repost_of(caller, row))] if row.changed else []))
+    return _answer(caller, "repost", row, *(told(_repost_of(caller, row)) if row.changed else []))
 
 
 def undo_repost(caller: Caller, post_id: PostId) -> Encoded:
     """Take a repost back. Raises NotFound."""
     row = _change(caller, post_id, store.UNDO_REPOST, lambda row: not row.reposted)
-    return _answer(
-        caller, "repost", row, *(withdrawn([caller.user_id], _repost_of(caller, row)) if row.changed else [])
-    )
+    return _answer(caller, "repost", row, *(taken_back(_repost_of(caller, row)) if row.changed else []))
 
 
 def _change(

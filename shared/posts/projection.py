@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from shared.engagement.model import Part
-from shared.feed.model import Entry, shown, withdrawn
+from shared.feed.model import Entry, taken_back, told
 from shared.kernel import cache, db, ids
 from shared.kernel.projection import put
 from shared.kernel.recent import Recent
@@ -89,7 +89,7 @@ def rows(posts: Iterable[store.PostRow]) -> list[cache.Command]:
         commands.append((OF_AUTHOR.add if live else OF_AUTHOR.remove)(row.author_id, [ids.encode(row.id)]))
         # Into the author's own feed at once: one reads one's own writes.
         entry = Entry(row.id, row.author_id)
-        commands += [shown([row.author_id], entry)] if live else withdrawn([row.author_id], entry)
+        commands += told(entry) if live else taken_back(entry)
     return commands
 
 

@@ -3,12 +3,8 @@
 from typing import Any
 
 from infra.photos import make_photo
-from shared.kernel import cache, db, ids, sessions
 from shared.profiles import reads as profiles
 from tests.client import Person, Visitor, decoded
-
-# Deleting an account would erase the comments as well: this is the moment before that.
-LEAVE = db.Statement("UPDATE users SET state = 'deleted', version = version + 1 WHERE id = :id")
 
 
 def comment(person: Person, post: dict[str, Any], text: str = "Fine!") -> dict[str, Any]:
@@ -72,12 +68,3 @@ def id_of(person: Person) -> int:
 def block(one: Person, two: Person, *, undo: bool = False) -> None:
     """`one` blocks `two`, or does so no more."""
     (one.delete if undo else one.put)(f"/v1/users/{two.username}/block")
-
-
-def leave(person: Person) -> None:
-    """Their account is gone."""
-    user_id = id_of(person)
-    with db.connection() as conn:
-        LEAVE.run(conn, id=user_id)
-    profiles.refresh([user_id])
-    cache.run_sync(sessions.ended(ids.decode(person.session["id"])))

@@ -1,11 +1,8 @@
 """Several instances of the live service, and how one ends."""
 
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import httpx
@@ -14,47 +11,28 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
-from infra.local.stack import ROOT, Stack
+from infra.local.stack import Stack
 from shared.live import publish
 from shared.profiles import reads as profiles
 from tests.client import Person, wait_until
+from tests.live.instances import Instance, instance
 
 
 @pytest.fixture
-def second(stack: Stack) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
-    """Another instance: its address and its process."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    env = os.environ | stack.env | {"PORT": str(port), "INSTANCE_ID": "second", "LIVE_PING_SECONDS": "0.2"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "realtime_service"], cwd=ROOT, env=env | {"LIVE_IDLE_SECONDS": "1"}
-    )
-    try:
-        wait_until(lambda: healthy(f"http://127.0.0.1:{port}/readyz"))
-        yield f"ws://127.0.0.1:{port}/v1/live", process
-    finally:
-        process.kill()
-        process.wait()
+def second(stack: Stack) -> Iterator[Instance]:
+    """Another instance."""
+    with instance(stack, LIVE_PING_SECONDS="0.2", LIVE_IDLE_SECONDS="1") as there:
+        yield there
 
 
-def healthy(url: str) -> bool:
-    try:
-        return httpx.get(url, trust_env=False).is_success
-    except httpx.HTTPError:
-        return False
-
-
-def test_devices_on_two_instances_hear_the_same(
-    alice: Person, bob: Person, second: tuple[str, "subprocess.Popen[bytes]"]
-) -> None:
+def test_devices_on_two_instances_hear_the_same(alice: Person, bob: Person, second: Instance) -> None:
     bob.follow(alice.username)
     with bob.live() as here, bob.live(second[0]) as there:
         alice.post_photo("Everywhere")
         assert here.event("feed.post_created") == there.event("feed.post_created")
 
 
-def test_sigterm_sends_clients_elsewhere_and_ends(alice: Person, second: tuple[str, "subprocess.Popen[bytes]"]) -> None:
+def test_sigterm_sends_clients_elsewhere_and_ends(alice: Person, second: Instance) -> None:
     url, process = second
     with alice.live(url) as live:
         process.send_signal(signal.SIGTERM)
@@ -66,7 +44,7 @@ def test_sigterm_sends_clients_elsewhere_and_ends(alice: Person, second: tuple[s
     assert process.wait(timeout=5) == 0
 
 
-def test_who_answers_no_ping_is_idle(alice: Person, second: tuple[str, "subprocess.Popen[bytes]"]) -> None:
+def test_who_answers_no_ping_is_idle(alice: Person, second: Instance) -> None:
     url, _ = second
     token = alice.session["access_token"]
     with socket.create_connection(("127.0.0.1", int(url.split(":")[2].split("/")[0])), timeout=10) as raw:

@@ -1,17 +1,16 @@
 """Acts told to many are one batch, and batches at once don't hinder each other."""
 
 import random
-import secrets
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import pytest
 
 from infra.local.stack import Stack
-from shared.kernel import clock, db, events, ids, ledger
+from shared.kernel import db, ids, ledger
 from shared.notifications import actions
 from shared.notifications.model import Act
-from shared.profiles.model import UserChanged
+from tests.profiles.people import insert_users
 
 MENTIONED = 30
 THREADS = 8
@@ -24,11 +23,6 @@ class CountRow(msgspec.Struct, frozen=True):
     latest: bool
 
 
-USERS = db.Statement(
-    """INSERT INTO users (id, username, email, name, password_hash, created_at)
-       SELECT id, name, name || '@example.com', name, '', :now
-         FROM unnest(CAST(:ids AS bigint[]), CAST(:names AS text[])) AS u (id, name)"""
-)
 GROUPS = db.Statement(
     """SELECT n.user_id, n.actor_count, count(a.act_id), max(a.act_id) IS NOT DISTINCT FROM n.latest_id
          FROM notifications n JOIN notification_actors a ON a.notification_id = n.id
@@ -39,12 +33,7 @@ GROUPS = db.Statement(
 
 @pytest.fixture
 def crowd(stack: Stack) -> list[int]:
-    """The ids of users whom nobody needs to be."""
-    made = [ids.new_id() for _ in range(MENTIONED)]
-    with db.transaction() as conn:
-        USERS.run(conn, ids=made, names=[f"c{secrets.token_hex(8)}" for _ in made], now=clock.now_ms())
-        events.emit(conn, *map(UserChanged, made))
-    return made
+    return insert_users(MENTIONED)
 
 
 def mentions(actor_id: int, user_ids: list[int], version: int, *, undone: bool = False) -> list[Act]:

@@ -4,22 +4,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 import pytest
 
 from infra.local.stack import Stack
-from shared.kernel import cache, db, ids, ledger, sessions
+from shared.kernel import db, ids, ledger
 from shared.notifications import actions, reads
 from shared.notifications.model import Act
 from shared.profiles import reads as profiles
 from tests.client import Person, wait_until
-
-
-class SessionRow(msgspec.Struct, frozen=True):
-    """The id of a session."""
-
-    id: int
-
+from tests.profiles.people import leave
 
 # By id, and with nothing told to Redis but how they stand: what is told here is how it is read.
 STAND = db.Statement(
@@ -27,8 +20,6 @@ STAND = db.Statement(
        ON CONFLICT (user_id, other_id)
        DO UPDATE SET blocked_at = excluded.blocked_at, muted_at = excluded.muted_at, version = r.version + 1"""
 )
-LEAVE = db.Statement("UPDATE users SET state = 'deleted', version = version + 1 WHERE id = :id")
-END_SESSIONS = db.Statement("UPDATE sessions SET ended_at = 1 WHERE user_id = :user_id RETURNING id", SessionRow)
 Hide = Callable[[int, int], None]
 
 
@@ -55,11 +46,7 @@ def mutes(owner: int, actor: int) -> None:
 
 
 def outlives(owner: int, actor: int) -> None:
-    with db.connection() as conn:
-        LEAVE.run(conn, id=actor)
-        ended = END_SESSIONS.all(conn, user_id=actor)
-    cache.run_sync(*[sessions.ended(row.id) for row in ended])
-    profiles.refresh([actor])
+    leave(actor)
 
 
 def later_id() -> int:

@@ -1,7 +1,6 @@
 """What goes viral is one row, told live once a second at most; how it ended is told, whatever dies meanwhile."""
 
 import itertools
-import secrets
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,28 +9,16 @@ from typing import Any
 import pytest
 
 from infra.local.stack import Stack, ephemeral
-from shared.kernel import clock, db, ids
+from shared.kernel import ids
 from shared.notifications import actions
 from shared.notifications.model import Act
 from shared.profiles import reads as profiles
 from tests.client import Live, Person, processes, sign_up, wait_until
+from tests.profiles.people import insert_users
 from tests.servers import using
 
 ACTS = 300
 SUBJECT = f"post:{ids.encode(ids.new_id())}"
-FANS = db.Statement(
-    """INSERT INTO users (id, username, email, name, password_hash, created_at)
-       SELECT id, name, name || '@example.com', name, '', :now
-         FROM unnest(CAST(:ids AS bigint[]), CAST(:names AS text[])) AS u (id, name)"""
-)
-
-
-def fans(count: int) -> list[int]:
-    """The ids of users whom nobody needs to be."""
-    made = [ids.new_id() for _ in range(count)]
-    with db.connection() as conn:
-        FANS.run(conn, ids=made, names=[f"v{secrets.token_hex(8)}" for _ in made], now=clock.now_ms())
-    return made
 
 
 def react(owner: int, actor: int) -> None:
@@ -58,7 +45,7 @@ def ends_as_read(live: Live, owner: Person, count: int) -> list[dict[str, Any]]:
 
 def test_three_hundred_at_once_are_one_row_told_once_a_second(alice: Person) -> None:
     owner = profiles.named([alice.username])[alice.username]
-    crowd = fans(ACTS)
+    crowd = insert_users(ACTS)
     with alice.live() as live, ThreadPoolExecutor(8) as threads:
         began = time.monotonic()
         list(threads.map(lambda actor: react(owner, actor), crowd))
@@ -71,7 +58,7 @@ def test_three_hundred_at_once_are_one_row_told_once_a_second(alice: Person) -> 
 
         # And once more when it was quiet, at once.
         time.sleep(1.0)
-        (last,) = fans(1)
+        (last,) = insert_users(1)
         began = time.monotonic()
         react(owner, last)
         ends_as_read(live, alice, ACTS + 1)
@@ -91,7 +78,7 @@ def test_how_it_ended_is_told_whatever_is_killed(doomed: Stack, victims: tuple[s
     alice = sign_up(doomed)
     with using(doomed.env), alice.live() as live, ThreadPoolExecutor(8) as threads:
         owner = profiles.named([alice.username])[alice.username]
-        crowd = fans(ACTS)
+        crowd = insert_users(ACTS)
         under_way = [threads.submit(react, owner, actor) for actor in crowd]
         wait_until(lambda: heard(live))
         for process in [process for victim in victims for process in processes(doomed, victim)]:

@@ -15,7 +15,8 @@ from infra.local.stack import Stack
 from shared.kernel import cache, ids
 from shared.kernel.endpoint import ENDPOINTS
 from shared.kernel.projection import put, put_fields
-from tests.client import Person
+from tests.client import Person, wait_until
+from tests.feed.merging import is_settled, merging_from
 
 FAR_AHEAD = 10**9
 
@@ -80,3 +81,11 @@ def test_what_is_missing_is_found(world: World, stack: Stack) -> None:
     viewer = ids.encode(id_of(world.viewer.person))
     cache.run_sync(put_fields(f"relations:{viewer}", [(followed, FAR_AHEAD, b"fm")]))
     assert Finding("get_feed", "viewer", "followed", "lacks the name") in walk.walk(world, stack)
+
+
+def test_nor_does_anybody_where_all_who_are_followed_are_merged_into_feeds() -> None:
+    targets.load()
+    with merging_from(1) as stack:
+        world = make(stack)
+        wait_until(lambda: is_settled(id_of(by_relation(world, "followed"))))
+        assert look(world, stack) == []

@@ -9,14 +9,17 @@ from infra.local.stack import Stack
 from infra.verify import scan
 from infra.verify.kinds import ALL, GRAPH_FOLLOWS, GRAPH_USERS, UNKNOWN, follow_key
 from infra.verify.scan import Difference
+from shared.feed.model import FEEDS
+from shared.feed.store import IS_SETTLED
 from shared.kernel import cache, db, graph, ids
 from shared.kernel.projection import put, put_fields
 from shared.profiles import reads as profiles
 from tests.chat.talk import write
-from tests.client import sign_up, wait_until
+from tests.client import Person, sign_up, wait_until
 from tests.feed.posts import insert_posts
 
 END_SESSION = db.Statement("UPDATE sessions SET ended_at = 1 WHERE id = :id")
+MERGE = db.Statement("INSERT INTO merged_authors (user_id, rise_id, settled) VALUES (:id, 1, true)")
 GHOST = "CREATE (:User {id: $id, username: 'ghost'})"
 RENAME = "MATCH (u:User {id: $id}) SET u.username = 'someone_else'"
 CUT = "MATCH (:User {id: $one})-[f:FOLLOWS]->(:User {id: $other}) DELETE f"
@@ -34,6 +37,7 @@ class World:
         self.ids = [profiles.named([person.username])[person.username] for person in self.people]
         self.names = [ids.encode(user_id) for user_id in self.ids]
         one, two, three = self.people
+        self.merged = self._merged_author(one)
         two.follow(one.username)
         three.follow(one.username)
         three.follow(two.username)
@@ -57,6 +61,21 @@ class World:
         self.read_it_all()
         wait_until(lambda: graph.read("MATCH (u:User {id: $id}) RETURN u.id", id=self.ids[2]))
 
+    def _merged_author(self, follower: Person) -> str:
+        """The id of an author who has posted, is followed, and is merged into feeds on read."""
+        author = sign_up(follower.stack)
+        author.post_photo("To many")
+        user_id = profiles.named([author.username])[author.username]
+        with db.connection() as conn:
+            MERGE.run(conn, id=user_id)
+        follower.follow(author.username)
+        # Whoever has few followers is merged no more once a follow is heard of.
+        wait_until(lambda: not merged(user_id))
+        with db.connection() as conn:
+            MERGE.run(conn, id=user_id)
+        cache.run_sync(FEEDS.forget(self.ids[0]))
+        return ids.encode(user_id)
+
     def read_it_all(self) -> None:
         """So that Redis holds it, also what was taken from it meanwhile."""
         for person in self.people:
@@ -76,6 +95,11 @@ class World:
             person.get("/v1/notifications")
             for box in ("inbox", "requests"):
                 person.get("/v1/chats", box=box)
+
+
+def merged(user_id: int) -> bool:
+    with db.connection() as conn:
+        return IS_SETTLED.maybe(conn, user_id=user_id) is not None
 
 
 @pytest.fixture(scope="module")
@@ -222,6 +246,7 @@ PLANTED: dict[str, Callable[[World], str]] = {
     "username": a_name_that_leads_elsewhere,
     "post": a_deleted_post_that_is_there,
     "posts": a_post_that_a_list_lacks,
+    "told": lacking_one("told", lambda world: world.merged),
     "feed": a_post_that_a_feed_lacks,
     "relations": a_block_that_is_forgotten,
     "notifications": news_that_are_none,

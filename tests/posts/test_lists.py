@@ -6,10 +6,11 @@ from typing import Any
 import httpx
 import pytest
 
-from shared.kernel import cache, db, ids, sessions
+from shared.kernel import db, ids
 from shared.profiles import reads as profiles
 from tests.client import Format, Person, Visitor, trips, wait_until
 from tests.feed.posts import insert_posts
+from tests.profiles.people import leave
 
 Problem = Callable[[httpx.Response, int, str], dict[str, Any]]
 LISTS = ("/v1/me/saved", "/v1/me/reacted", "/v1/me/mentioned")
@@ -98,9 +99,6 @@ def test_pages_are_refilled_for_those_across_a_block(alice: Person, person: Call
         ] == expected
 
 
-STATE = db.Statement("UPDATE users SET state = :state, version = version + 1 WHERE id = :user_id")
-
-
 def test_who_is_gone_is_in_no_list(alice: Person, bob: Person, person: Callable[[], Person]) -> None:
     carol = person()
     post, theirs = alice.post_photo("Mine"), carol.post_photo(f"@{alice.username}")
@@ -108,11 +106,7 @@ def test_who_is_gone_is_in_no_list(alice: Person, bob: Person, person: Callable[
         engage(one, post)
         one.put(f"/v1/posts/{post['id']}/repost")
     engage(alice, theirs)
-    carol_id = id_of(carol)
-    with db.connection() as conn:
-        STATE.run(conn, user_id=carol_id, state="suspended")
-    profiles.refresh([carol_id])
-    cache.run_sync(sessions.ended(ids.decode(carol.session["id"])))
+    leave(id_of(carol), state="suspended")
     for part in ("reactions", "reposts"):
         found = alice.get(f"/v1/posts/{post['id']}/{part}", limit=1)["items"]
         assert [item["user"]["username"] for item in found] == [bob.username]

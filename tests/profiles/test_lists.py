@@ -10,16 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from infra.local.stack import Stack
-from shared.graph import projection as graph
-from shared.kernel import cache, db, ids, sessions
+from shared.kernel import cache, db, ids
 from shared.profiles import projection, store
 from shared.profiles import reads as profiles
 from shared.visibility import followed_by
 from tests.client import Person, Visitor, decoded, sign_up, trips, wait_until
-from tests.profiles.people import insert_followers
+from tests.profiles.people import insert_followers, leave
 
 Problem = Callable[..., dict[str, Any]]
-LEAVE = db.Statement("UPDATE users SET state = 'deleted', version = version + 1 WHERE id = :id")
 NOBODY = {"following": False, "followed_by": False, "blocking": False, "muting": False}
 LISTS = {"followers": store.FOLLOWERS, "following": store.FOLLOWING, "blocked": store.BLOCKED, "muted": store.MUTED}
 
@@ -77,12 +75,7 @@ def test_the_hidden_and_the_gone_are_left_out_and_pages_are_full(alice: Person, 
     hidden = [name for n, name in enumerate(there) if n % 10 < 8]
     for name in hidden[:24]:
         bob.put(f"/v1/users/{name}/block")
-    for name in hidden[24:]:
-        with db.connection() as conn:
-            LEAVE.run(conn, id=found[name])
-    gone = [found[name] for name in hidden[24:]]
-    profiles.refresh(gone)
-    graph.project(users=gone)
+    leave(*[found[name] for name in hidden[24:]])
     shown = [name for name in there if name not in hidden]
     first = bob.get(followers(alice), limit=7)
     assert [item["user"]["username"] for item in first["items"]] == shown[:7]
@@ -101,11 +94,7 @@ def test_nobody_has_no_list(visitor: Visitor, problem: Problem) -> None:
 
 def test_a_user_who_is_gone_has_no_list(alice: Person, bob: Person, problem: Problem) -> None:
     bob.follow(alice.username)
-    alice_id = id_of(alice)
-    with db.connection() as conn:
-        LEAVE.run(conn, id=alice_id)
-    profiles.refresh([alice_id])
-    cache.run_sync(sessions.ended(ids.decode(alice.session["id"])))
+    leave(id_of(alice))
     problem(bob.ask("GET", followers(alice)), 404, "user_not_found")
     problem(bob.ask("GET", following(alice)), 404, "user_not_found")
     assert names(bob, following(bob)) == []

@@ -1,6 +1,7 @@
 """Events in any order, any number of times, end where a rebuild ends."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from importlib import import_module
 from typing import Any
 
@@ -17,9 +18,12 @@ from shared.profiles import reads as profiles
 from shared.profiles.model import BlockChanged, FollowChanged, MuteChanged
 from shared.profiles.store import IdRow
 from tests.client import Person, decoded, sign_up, wait_until
+from tests.feed.merging import merging_from
 
 # Redelivered here; mail, media and chunks under way have tests of their own.
 HEARD = ["project_users", "project_relationships", "project_posts", "fan_out_post", "drop_feed"]
+# From how many followers on authors are merged into feeds on read: hardly any, or whom both others follow.
+THRESHOLDS = ["hardly any merged", "merged from two followers on"]
 HEARD += ["notify_of_follow", "notify_of_post", "push_notification", "project_to_graph", "project_notifications"]
 STANDS = {"block": "PUT", "unblock": "DELETE", "mute": "PUT", "unmute": "DELETE"}
 
@@ -35,11 +39,12 @@ ACTS = st.lists(
 )
 
 
-@pytest.fixture(scope="module")
-def trio(stack: Stack) -> list[Person]:
+@pytest.fixture(scope="module", params=THRESHOLDS)
+def trio(request: pytest.FixtureRequest, stack: Stack) -> Iterator[list[Person]]:
     for module in main.EVENT_TARGETS:
         import_module(module)
-    return [sign_up(stack) for _ in range(3)]
+    with nullcontext(stack) if request.param == THRESHOLDS[0] else merging_from(2) as running:
+        yield [sign_up(running) for _ in range(3)]
 
 
 def id_of(person: Person) -> int:
