@@ -92,7 +92,10 @@ def delete_message(caller: Caller, message_id: MessageId, query: DeletionQuery) 
 
 @endpoint("PUT /v1/messages/{message_id}/reaction", answers=Message)
 def react_to_message(caller: Caller, message_id: MessageId, body: NewReaction) -> Encoded:
-    """React to a message with one emoji, instead of an earlier reaction of yours. 404 once it is deleted."""
+    """React to a message with one emoji, instead of an earlier reaction of yours. 404 once it is deleted.
+
+    Its sender is told, also where it is a request.
+    """
     return actions.react(caller, message_id, body)
 
 

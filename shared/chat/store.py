@@ -169,6 +169,17 @@ def _users(other_id: str) -> str:
           FROM (SELECT {_USER_COLUMNS} FROM users u WHERE u.id = :user_id OR u.id = {other_id}) people)"""
 
 
+def _noted(source: str) -> str:
+    """The part of a statement that tells the sender of what was delivered or read, but for requests."""
+    return f"""noted AS (
+  UPDATE messages s SET delivered_at = coalesce(s.delivered_at, :now),
+         read_at = CASE WHEN s.id <= {source}.read_up_to THEN coalesce(s.read_at, :now) END
+    FROM {source}
+   WHERE {source}.box = 'inbox' AND s.recipient_id = :user_id AND s.chat_id = {source}.chat_id AND s.read_at IS NULL
+     AND s.id <= {source}.delivered_up_to AND (s.delivered_at IS NULL OR s.id <= {source}.read_up_to)
+)"""
+
+
 # Whom `:user_id` names, if they may write to each other.
 _TARGET: Final = f"""target AS MATERIALIZED (
   SELECT u.id FROM users u
@@ -179,7 +190,7 @@ _TARGET: Final = f"""target AS MATERIALIZED (
 # shows. The chat's row is locked first; the message's id is made then, so that ids and commits have one order. What has
 # been sent before is found by `known`; what another request sends at this moment, by the unique index: then nothing is
 # made, and who asks again finds it. `:make` false makes none at all. Who writes to somebody has accepted them; who is
-# written to has if they follow.
+# written to has if they follow. What the one had read before they accepted is told then.
 SEND = db.Statement(
     f"""WITH {_TARGET}, pair AS MATERIALIZED (
   SELECT target.id AS other_id, c.id AS chat_id
@@ -219,19 +230,24 @@ SEND = db.Statement(
   ON CONFLICT (user_id, other_id)
   DO UPDATE SET position = excluded.position, version = m.version + 1,
                 box = CASE WHEN excluded.box = 'inbox' THEN 'inbox' ELSE m.box END
-), {_told(MessageSent, "made", "recipient_id")}, sent AS (
+  RETURNING m.*, old.box AS box_before
+), accepted AS (
+  SELECT * FROM members WHERE user_id = :user_id AND box_before <> 'inbox'
+), {_noted("accepted")}, {_told(MessagesAcknowledged, "accepted WHERE delivered_up_to > 0", "other_id")},
+{_told(MessageSent, "made", "recipient_id")}, sent AS (
   SELECT * FROM known UNION ALL SELECT {_RETURNED} FROM made s
 )
 SELECT {_users("(SELECT id FROM target)")}, {_message("sent")}, EXISTS (SELECT FROM made),
        CAST(:reply_to AS bigint) IS NULL OR EXISTS (SELECT FROM answered)""",
     SentRow,
 )
-# What one of the two may see of a chat.
+# What one of the two may see of a chat: an index range, walked from its newest end.
 _IN_CHAT: Final = f"""s.id > m.cleared_up_to AND NOT {_hidden_by("m.user_id")}"""
 OF_CHAT = db.Statement(
-    f"""SELECT {_COLUMNS} FROM chat_members m JOIN messages s ON s.chat_id = m.chat_id {_WITH_REPLY}
-        WHERE m.user_id = :user_id AND m.other_id = :other_id AND s.id < :before AND {_IN_CHAT}
-        ORDER BY s.id DESC LIMIT :limit""",
+    f"""SELECT shown.* FROM chat_members m CROSS JOIN LATERAL (
+          SELECT {_COLUMNS} FROM messages s {_WITH_REPLY}
+           WHERE s.chat_id = m.chat_id AND s.id < :before AND {_IN_CHAT} ORDER BY s.id DESC LIMIT :limit) shown
+        WHERE m.user_id = :user_id AND m.other_id = :other_id ORDER BY shown.id DESC""",
     MessageRow,
 )
 # An index range of the newest thousand a chat: more unread ones than that are a thousand.
@@ -265,17 +281,6 @@ UNREAD_CHATS = db.Statement(
 # How the chat with whom `:user_id` names stands with them, locked: a message's row comes after it.
 _MINE: Final = f"""{_TARGET}, mine AS MATERIALIZED (
   SELECT m.* FROM target JOIN chat_members m ON m.user_id = :user_id AND m.other_id = target.id FOR NO KEY UPDATE OF m
-)"""
-
-
-def _noted(source: str) -> str:
-    """The part of a statement that tells the sender of what was delivered or read, but for requests."""
-    return f"""noted AS (
-  UPDATE messages s SET delivered_at = coalesce(s.delivered_at, :now),
-         read_at = CASE WHEN s.id <= {source}.read_up_to THEN coalesce(s.read_at, :now) END
-    FROM {source}
-   WHERE {source}.box = 'inbox' AND s.recipient_id = :user_id AND s.chat_id = {source}.chat_id AND s.read_at IS NULL
-     AND s.id <= {source}.delivered_up_to AND (s.delivered_at IS NULL OR s.id <= {source}.read_up_to)
 )"""
 
 

@@ -63,9 +63,16 @@ def test_what_was_declined_stays_away_until_that_is_taken_back(alice: Person, bo
 
 
 def test_who_writes_back_has_accepted(alice: Person, bob: Person) -> None:
-    write(alice, bob, "Hello?")
-    write(bob, alice, "Hello")
+    said = write(alice, bob, "Hello?")
+    unseen = write(alice, bob, "Anybody?")
+    acknowledge(bob, alice, read_up_to=said)
+    with alice.live() as hers:
+        write(bob, alice, "Hello")
+        assert hers.event("message.acknowledged")["data"]["read_up_to"] == said["id"]
     assert (boxes(alice), boxes(bob)) == ((1, 0), (1, 0))
+    assert [one["status"] for one in history(alice, bob)] == ["sent", "sent", "read"]
+    acknowledge(bob, alice, read_up_to=unseen)
+    assert [one["status"] for one in history(alice, bob)] == ["sent", "read", "read"]
 
 
 def test_who_follows_is_written_to_as_a_friend(alice: Person, bob: Person, person: Callable[[], Person]) -> None:
