@@ -7,7 +7,7 @@ from shared.kernel.endpoint import Caller, Encoded, MessageId, Username, endpoin
 from shared.kernel.pages import Page, PageQuery
 
 
-@endpoint("GET /v1/chats", answers=Page[Chat])
+@endpoint("GET /v1/chats", action=True, answers=Page[Chat])
 async def list_chats(caller: Caller, query: ChatQuery) -> Encoded:
     """Your chats, latest first; with `?box=requests`, those that somebody whom you don't follow has begun.
 
@@ -18,13 +18,13 @@ async def list_chats(caller: Caller, query: ChatQuery) -> Encoded:
     return await reads.chats(caller, query)
 
 
-@endpoint("DELETE /v1/chats/{username}")
+@endpoint("DELETE /v1/chats/{username}", action=True)
 def clear_chat(caller: Caller, username: Username) -> None:
     """Delete all messages of a chat, for you alone. It is in your list again with its next message."""
     actions.clear(caller, username)
 
 
-@endpoint("PUT /v1/chats/{username}/accept", answers=Chat)
+@endpoint("PUT /v1/chats/{username}/accept", action=True, answers=Chat)
 def accept_chat(caller: Caller, username: Username) -> Encoded:
     """Accept a request, also one that you declined: the chat moves to your inbox.
 
@@ -33,7 +33,7 @@ def accept_chat(caller: Caller, username: Username) -> Encoded:
     return actions.accept(caller, username)
 
 
-@endpoint("PUT /v1/chats/{username}/decline", answers=Chat)
+@endpoint("PUT /v1/chats/{username}/decline", action=True, answers=Chat)
 def decline_chat(caller: Caller, username: Username) -> Encoded:
     """Decline a request, or leave a chat: it is in none of your lists, and nor is what the other writes from then on.
 
@@ -42,7 +42,7 @@ def decline_chat(caller: Caller, username: Username) -> Encoded:
     return actions.decline(caller, username)
 
 
-@endpoint("POST /v1/chats/{username}/messages", status=201, answers=Message)
+@endpoint("POST /v1/chats/{username}/messages", status=201, action=True, answers=Message)
 def send_message(caller: Caller, username: Username, body: NewMessage) -> Encoded:
     """Send a message. Sent again with the same `client_id`, it is the same message, whatever its content.
 
@@ -53,7 +53,7 @@ def send_message(caller: Caller, username: Username, body: NewMessage) -> Encode
     return actions.send(caller, username, body)
 
 
-@endpoint("GET /v1/chats/{username}/messages", answers=Page[Message])
+@endpoint("GET /v1/chats/{username}/messages", action=True, answers=Page[Message])
 async def list_messages(caller: Caller, username: Username, query: PageQuery) -> Encoded:
     """The messages between you and somebody, newest first, in the one order that both of you see.
 
@@ -63,7 +63,7 @@ async def list_messages(caller: Caller, username: Username, query: PageQuery) ->
     return await reads.messages(caller, username, query)
 
 
-@endpoint("PUT /v1/chats/{username}/ack", answers=Chat)
+@endpoint("PUT /v1/chats/{username}/ack", action=True, answers=Chat)
 def acknowledge_messages(caller: Caller, username: Username, body: Acknowledgement) -> Encoded:
     """Say up to which message all were delivered to you, or read. What was read is delivered too; it never goes back.
 
@@ -72,34 +72,38 @@ def acknowledge_messages(caller: Caller, username: Username, body: Acknowledgeme
     return actions.acknowledge(caller, username, body)
 
 
-@endpoint("PATCH /v1/messages/{message_id}", answers=Message)
+@endpoint("PATCH /v1/messages/{message_id}", action=True, answers=Message)
 def edit_message(caller: Caller, message_id: MessageId, body: MessageEdit) -> Encoded:
     """Edit the text of a message of yours, or the caption of a photo or video; `edited_at` shows it.
 
-    403 for the other's; 422 if it is not of the type that you give. 404 once it is deleted.
+    403 for the other's; 422 if it is not of the type that you give; 409 `message_deleted` once it is deleted.
     """
     return actions.edit(caller, message_id, body)
 
 
-@endpoint("DELETE /v1/messages/{message_id}")
+@endpoint("DELETE /v1/messages/{message_id}", action=True)
 def delete_message(caller: Caller, message_id: MessageId, query: DeletionQuery) -> None:
     """Delete a message `?for=me`, as by default, or one that you sent `?for=everyone`.
 
-    For everyone its content and what is attached are gone, and a tombstone stays, which each may delete for themselves.
+    For everyone its content and what is attached are gone, and a tombstone stays, which each may delete for themselves,
+    and nobody for everyone: 409 `message_deleted`. You may delete also where the other is hidden from you by now.
     """
     actions.delete(caller, message_id, query)
 
 
-@endpoint("PUT /v1/messages/{message_id}/reaction", answers=Message)
+@endpoint("PUT /v1/messages/{message_id}/reaction", action=True, answers=Message)
 def react_to_message(caller: Caller, message_id: MessageId, body: NewReaction) -> Encoded:
-    """React to a message with one emoji, instead of an earlier reaction of yours. 404 once it is deleted.
+    """React to a message with one emoji, instead of an earlier one of yours. 409 `message_deleted` for a tombstone.
 
     Its sender is told, also where it is a request.
     """
     return actions.react(caller, message_id, body)
 
 
-@endpoint("DELETE /v1/messages/{message_id}/reaction", answers=Message)
+@endpoint("DELETE /v1/messages/{message_id}/reaction", action=True, answers=Message)
 def unreact_to_message(caller: Caller, message_id: MessageId) -> Encoded:
-    """Take your reaction to a message back."""
+    """Take your reaction to a message back.
+
+    Where the other is hidden from you by now, it is taken back, and 404 answered.
+    """
     return actions.unreact(caller, message_id)

@@ -44,7 +44,11 @@ async def list_replies(viewer: Caller | None, comment_id: CommentId, query: Page
 
 @endpoint("GET /v1/comments/{comment_id}", answers=Comment)
 async def get_comment(viewer: Caller | None, comment_id: CommentId) -> Encoded:
-    """A comment or reply. 404 if it is gone, or there is a block between you and its author or the post's."""
+    """A comment or reply. 404 if it is gone, or there is a block between you and its author or the post's.
+
+    One that was deleted and has replies is read as a tombstone, and its replies as ever. Whatever would change it, or
+    say more to it, is 409 `comment_deleted`, whoever asks; its reactions went with it.
+    """
     return await reads.comment(viewer, comment_id)
 
 
@@ -52,17 +56,19 @@ async def get_comment(viewer: Caller | None, comment_id: CommentId) -> Encoded:
 def edit_comment(caller: Caller, comment_id: CommentId, body: CommentEdit) -> Encoded:
     """Edit the text of a comment of yours; `edited_at` shows it.
 
-    Who is newly mentioned is told; what those were told who no longer are is taken back.
+    Who is newly mentioned is told; what those were told who no longer are is taken back. 404 as for `get_comment`, 409
+    `comment_deleted` for a tombstone.
     """
     return actions.edit(caller, comment_id, body)
 
 
 @endpoint("DELETE /v1/comments/{comment_id}")
 def delete_comment(caller: Caller, comment_id: CommentId) -> None:
-    """Delete a comment of yours, or one on a post of yours, with its attachment.
+    """Delete a comment of yours, or one on a post of yours, with its attachment; also where it is hidden from you.
 
     While it has replies it stays as a tombstone: its `deleted_at` is set, author, text and attachment are null. Without
-    any it is gone, and so is a tombstone above it whose last reply it was.
+    any it is gone, and so is a tombstone above it whose last reply it was. A tombstone can't be deleted again: 409
+    `comment_deleted`.
     """
     actions.delete(caller, comment_id)
 
@@ -71,14 +77,18 @@ def delete_comment(caller: Caller, comment_id: CommentId) -> None:
 def react_to_comment(caller: Caller, comment_id: CommentId, body: NewReaction) -> Encoded:
     """React to a comment with one emoji, instead of an earlier reaction of yours. 404 as for `get_comment`.
 
-    Emoji are as for posts. Nobody reacts to a tombstone.
+    Emoji are as for posts. 409 `comment_deleted` for a tombstone.
     """
     return actions.react(caller, comment_id, body)
 
 
 @endpoint("DELETE /v1/comments/{comment_id}/reaction", action=True, answers=Comment)
 def unreact_to_comment(caller: Caller, comment_id: CommentId) -> Encoded:
-    """Take your reaction to a comment back."""
+    """Take your reaction to a comment back.
+
+    Where the comment is hidden from you by now, the reaction is taken back, and 404 answered as for `get_comment`. 409
+    `comment_deleted` for a tombstone, whose reactions went with it.
+    """
     return actions.unreact(caller, comment_id)
 
 
@@ -86,7 +96,7 @@ def unreact_to_comment(caller: Caller, comment_id: CommentId) -> Encoded:
 async def list_comment_reactions(caller: Caller, comment_id: CommentId, query: ReactionQuery) -> Encoded:
     """Who reacted to a comment, newest first, as far as you may see them; with `?emoji=`, with that alone.
 
-    As for posts, `at` is when they first reacted. 404 for a tombstone too.
+    As for posts, `at` is when they first reacted. 404 for a tombstone too, whose reactions went with it.
     """
     return await lists.reactions(caller, comment_id, query)
 

@@ -56,7 +56,10 @@ def react_to_post(caller: Caller, post_id: PostId, body: NewReaction) -> Encoded
 
 @endpoint("DELETE /v1/posts/{post_id}/reaction", action=True, answers=Post)
 def unreact_to_post(caller: Caller, post_id: PostId) -> Encoded:
-    """Take your reaction to a post back."""
+    """Take your reaction to a post back.
+
+    Where the post is hidden from you by now, this is done all the same, and 404 answered as for `get_post`.
+    """
     return actions.unreact(caller, post_id)
 
 
@@ -68,7 +71,10 @@ def save_post(caller: Caller, post_id: PostId) -> Encoded:
 
 @endpoint("DELETE /v1/posts/{post_id}/save", answers=Post)
 def unsave_post(caller: Caller, post_id: PostId) -> Encoded:
-    """Take a post out of those you saved."""
+    """Take a post out of those you saved.
+
+    Where the post is hidden from you by now, this is done all the same, and 404 answered as for `get_post`.
+    """
     return actions.unsave(caller, post_id)
 
 
@@ -80,7 +86,10 @@ def repost(caller: Caller, post_id: PostId) -> Encoded:
 
 @endpoint("DELETE /v1/posts/{post_id}/repost", answers=Post)
 def undo_repost(caller: Caller, post_id: PostId) -> Encoded:
-    """Take a repost back: it leaves the feeds it was in."""
+    """Take a repost back: it leaves the feeds it was in.
+
+    Where the post is hidden from you by now, this is done all the same, and 404 answered as for `get_post`.
+    """
     return actions.undo_repost(caller, post_id)
 
 

@@ -52,7 +52,10 @@ def follow(caller: Caller, username: Username) -> Profile:
 
 @endpoint("DELETE /v1/users/{username}/follow")
 def unfollow(caller: Caller, username: Username) -> Profile:
-    """Stop following a user. Their posts leave your feed."""
+    """Stop following a user. Their posts leave your feed.
+
+    Where the user is hidden from you by now, this is done all the same, and 404 answered as for `get_profile`.
+    """
     return actions.unfollow(caller, username)
 
 
@@ -60,14 +63,18 @@ def unfollow(caller: Caller, username: Username) -> Profile:
 def block(caller: Caller, username: Username) -> Profile:
     """Block a user: both follows end, and each is hidden from the other everywhere. 422 for yourself.
 
-    404 if they have blocked you, as for everything of theirs. Their profile is answered this once.
+    Their profile is answered this once. If they have blocked you, they are blocked all the same, and 404 is answered as
+    for everything of theirs: your block stands when theirs ends, and is listed from then on.
     """
     return actions.block(caller, username)
 
 
 @endpoint("DELETE /v1/users/{username}/block")
 def unblock(caller: Caller, username: Username) -> Profile:
-    """Block a user no more. The follows that the block ended stay ended."""
+    """Block a user no more. The follows that the block ended stay ended.
+
+    Where the user is hidden from you even so, this is done all the same, and 404 answered as for `get_profile`.
+    """
     return actions.unblock(caller, username)
 
 
@@ -79,20 +86,23 @@ def mute(caller: Caller, username: Username) -> Profile:
 
 @endpoint("DELETE /v1/users/{username}/mute")
 def unmute(caller: Caller, username: Username) -> Profile:
-    """Mute a user no more: their posts are in your feed again, those made meanwhile too."""
+    """Mute a user no more: their posts are in your feed again, those made meanwhile too.
+
+    Where the user is hidden from you by now, this is done all the same, and 404 answered as for `get_profile`.
+    """
     return actions.unmute(caller, username)
 
 
 @endpoint("GET /v1/users/{username}/followers", answers=Page[ListedUser])
-async def list_followers(viewer: Caller | None, username: Username, query: PageQuery) -> Encoded:
-    """A user's followers, the newest first."""
-    return await lists.of_user(viewer, username, lists.FOLLOWERS, query)
+async def list_followers(caller: Caller, username: Username, query: PageQuery) -> Encoded:
+    """A user's followers, the newest first. Whoever is not signed in sees how many there are, on the profile."""
+    return await lists.of_user(caller, username, lists.FOLLOWERS, query)
 
 
 @endpoint("GET /v1/users/{username}/following", answers=Page[ListedUser])
-async def list_following(viewer: Caller | None, username: Username, query: PageQuery) -> Encoded:
-    """Whom a user follows, the newest first."""
-    return await lists.of_user(viewer, username, lists.FOLLOWING, query)
+async def list_following(caller: Caller, username: Username, query: PageQuery) -> Encoded:
+    """Whom a user follows, the newest first. Whoever is not signed in sees how many there are, on the profile."""
+    return await lists.of_user(caller, username, lists.FOLLOWING, query)
 
 
 @endpoint("GET /v1/me/blocked", answers=Page[ListedUser])

@@ -5,7 +5,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
@@ -13,6 +13,9 @@ from realtime_service import inbox, requests
 from realtime_service.frames import Codec, Event, encode
 from shared.kernel import cache, clock, codec
 from shared.kernel.problems import Unavailable, Unreadable
+
+if TYPE_CHECKING:
+    from realtime_service.topics import Topics
 
 MAX_FRAME: Final = 64 * 1024
 MAX_UNSENT: Final = 1 << 20
@@ -66,11 +69,16 @@ class Connection(WSListener):
         "heard_at",
         "last_seq",
         "session_id",
+        "subscriptions",
+        "topics",
         "user_id",
     )
 
-    def __init__(self, format: Codec, admit: Admit, leave: Tell, due: Tell):
+    def __init__(self, format: Codec, admit: Admit, leave: Tell, due: Tell, subscriptions: "Topics"):
         self.format: Codec = format
+        self.subscriptions = subscriptions
+        # The names of those it subscribes to.
+        self.topics: set[str] = set()
         self.user_id = 0
         self.session_id = 0
         self.connected_at = self.heard_at = time.monotonic()
@@ -98,6 +106,11 @@ class Connection(WSListener):
         self._closing = False
         self._admitted: asyncio.Task[None] | None = None
         self._requests: asyncio.Queue[Any] = asyncio.Queue()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be written to."""
+        return not self._closing and self._transport is not None
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Authenticate first; frames that come before are answered after."""

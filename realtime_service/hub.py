@@ -12,9 +12,10 @@ import msgspec
 from realtime_service import inbox
 from realtime_service.bus import Bus
 from realtime_service.frames import Event
+from realtime_service.topics import Topics
 from shared.kernel import cache, clock, ids, sessions
 from shared.kernel.problems import Unavailable
-from shared.live.publish import KEPT_SECONDS, channel
+from shared.live.publish import GATE, KEPT_SECONDS, TOPIC, channel
 
 if TYPE_CHECKING:
     from realtime_service.connection import Connection
@@ -43,13 +44,19 @@ class Hub:
         self.instance_id = instance_id
         self.users: dict[int, set[Connection]] = {}
         self.bus = Bus(self._heard, self._relinked, self._unlinked)
+        self.topics = Topics(self.bus)
 
     async def run(self) -> None:
         """Keep the link, the sessions' state and the presence until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.bus.run())
+            tasks.create_task(self._hear_gate())
             tasks.create_task(_every(RECHECK_SECONDS, self._recheck_sessions))
             tasks.create_task(_every(PRESENCE_SECONDS, self._keep_presence))
+
+    async def _hear_gate(self) -> None:
+        with contextlib.suppress(cache.CacheUnavailable):
+            await self.bus.subscribe(GATE)  # and should it not be linked yet, then when it is
 
     async def add(self, connection: "Connection") -> None:
         """Take a socket in; returns when its user's channel is heard. Raises CacheUnavailable."""
@@ -65,6 +72,7 @@ class Hub:
         if here is None or connection not in here:
             return
         here.discard(connection)
+        self.topics.unsubscribe(connection, list(connection.topics))
         if not here:
             del self.users[connection.user_id]
             self.bus.unsubscribe(channel(connection.user_id))
@@ -81,6 +89,9 @@ class Hub:
             _log.exception("what came on a channel is no event", extra={"channel": name})
 
     def _pass_on(self, name: str, payload: bytes) -> None:
+        if name == GATE or name.startswith(TOPIC):
+            self.topics.heard(name, payload)
+            return
         user_id = ids.decode(name.rpartition(":")[2])
         match = _SEQ.match(payload)
         event = Event(payload, int(match[1]) if match else None)
@@ -101,6 +112,7 @@ class Hub:
     async def _relinked(self) -> None:
         """After a gap: what each user missed, from their inbox, or `resync` where that is not whole."""
         lost = await inbox.note_boot()
+        self.topics.relinked()
         connections = self.connections()
         for start in range(0, len(connections), TOGETHER):
             some = connections[start : start + TOGETHER]

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 
-from functions import comments, posts
+from functions import chat, comments, posts
 from realtime_service.frames import encode
-from shared.kernel import action, clock, codec, http, ledger, log
+from shared.kernel import action, clock, codec, guard, http, ledger, log
 from shared.kernel.endpoint import ENDPOINTS, Caller, Encoded, Endpoint
 from shared.kernel.problems import InternalError, Problem, Unauthorized, Unreadable
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from realtime_service.connection import Connection
 
 # The features whose endpoints say that they are actions.
-FEATURES: Final = (posts, comments)
+FEATURES: Final = (posts, comments, chat)
 ACTIONS: Final[dict[str, Endpoint]] = {name: one for name, one in ENDPOINTS.items() if one.is_action}
 
 
@@ -36,6 +36,12 @@ class Resume(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The seq of the last event that the client has."""
 
     after: Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
+
+
+class Topics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Names of topics: `post:<id>`, `comment:<id>`."""
+
+    topics: Annotated[list[Annotated[str, msgspec.Meta(max_length=60)]], msgspec.Meta(min_length=1, max_length=100)]
 
 
 async def answer(connection: "Connection", request: dict[str, Any]) -> bytes:
@@ -80,9 +86,18 @@ async def _act(connection: "Connection", name: str, data: dict[str, Any]) -> Any
         return {"at": clock.now_ms()}
     if name == "resume":
         return await connection.resume(codec.convert(data, Resume).after)
+    caller = Caller(connection.user_id, connection.session_id)
+    if name == "subscribe":
+        wanted = codec.convert(data, Topics)
+        await guard.of(caller, "read").ask()
+        await connection.subscriptions.subscribe(connection, wanted.topics)
+        return {"topics": sorted(connection.topics)}
+    if name == "unsubscribe":
+        connection.subscriptions.unsubscribe(connection, codec.convert(data, Topics).topics)
+        return {"topics": sorted(connection.topics)}
     if name not in ACTIONS:
         raise Unreadable("unknown_action", "There is no such action.")
-    result = await action.call(ACTIONS[name], Caller(connection.user_id, connection.session_id), data)
+    result = await action.call(ACTIONS[name], caller, data)
     if not isinstance(result, Encoded):
         return result
     return msgspec.Raw(result.json) if connection.format == "json" else msgspec.json.decode(result.json)

@@ -112,7 +112,7 @@ class Server:
         except Problem as problem:
             return _plain(problem.status, problem.document())
         admit = self._admission(credentials)
-        connection = Connection(SUBPROTOCOLS[chosen], admit, self.hub.remove, self.turn.add)
+        connection = Connection(SUBPROTOCOLS[chosen], admit, self.hub.remove, self.turn.add, self.hub.topics)
         response = WSUpgradeResponse.create_101_response(extra_headers={"Sec-WebSocket-Protocol": chosen})
         return WSUpgradeResponseWithListener(response, connection)
 

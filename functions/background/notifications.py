@@ -4,7 +4,7 @@ from shared.comments.model import CommentCreated, CommentDeleted, CommentEdited
 from shared.kernel.events import on
 from shared.notifications import actions
 from shared.posts.model import PostCreated, PostDeleted, PostEdited
-from shared.profiles.model import FollowChanged
+from shared.profiles.model import BlockChanged, FollowChanged, UserChanged
 
 
 @on(FollowChanged)
@@ -23,3 +23,15 @@ def notify_of_post(event: PostCreated | PostEdited | PostDeleted) -> None:
 def notify_of_comment(event: CommentCreated | CommentEdited | CommentDeleted) -> None:
     """Tell the post's author, whom it replies to, and those mentioned in a comment, or take it back."""
     actions.of_comment(event)
+
+
+@on(BlockChanged)
+def revoke_blocked(event: BlockChanged) -> None:
+    """Take back live what a block hides of the notifications of both."""
+    actions.of_block(event)
+
+
+@on(UserChanged)
+def notify_of_user(event: UserChanged) -> None:
+    """Take back live what a suspension hides of others' notifications; what its end shows again is read anew."""
+    actions.of_user(event)

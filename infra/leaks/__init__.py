@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
 
 def look(world: World, stack: Stack) -> list[Finding]:
     """Everything that is wrong: live, on every endpoint, in counts."""
-    return [*walk.listen(world), *walk.walk(world, stack), *walk.counts(world)]
+    return [*walk.listen(world), *walk.walk(world, stack), *walk.counts(world), *walk.between(world)]
 
 
 def _show(world: World, findings: list[Finding], console: Console) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import httpx
 
 from infra.leaks.surfaces import SURFACES, Surface
-from infra.leaks.world import Someone, World, act, speak, talk
+from infra.leaks.world import Someone, World, act, speak, talk, told_about
 from infra.local.stack import Stack
 from shared.kernel import ids
 from shared.kernel.endpoint import ENDPOINTS
@@ -77,7 +77,7 @@ def _look_at(
         answer = client.ask("GET", path)
         # All acted on the first of somebody's, and answered it.
         is_first = number == 0
-        stays = surface.outlives and is_first and owner.relation == "deleted"
+        stays = surface.outlives and owner.relation == "deleted"
         if not all(surface.may(world, who, one) for one in (*others, *([] if stays else [owner]))):
             if _told(answer) != _told(absent):
                 yield Finding(name, looker, owner.relation, f"{answer.status_code}, unlike what is absent")
@@ -163,13 +163,28 @@ def counts(world: World) -> list[Finding]:
         shown = sum(group["actor_count"] for group in listed if group["type"] == "follow")
         if shown != followers:
             found.append(Finding(COUNTS, who.relation, "anyone", f"{shown} followers told of, {followers} to be seen"))
-        actors = sum(one is not who and world.acted(one, who) and world.hears(who, one) for one in world.everybody)
         for kind, subject in TOLD:
+            did = world.said_below if (kind, subject) == ("comment", "post") else world.acted
+            actors = sum(one is not who and did(one, who) and world.hears(who, one) for one in world.everybody)
             about = {"post": who.posts[0].id, "comment": who.comments[0].id}[subject]
             of_it = [group for group in listed if (group["type"], group["subject"]["id"]) == (kind, about)]
             if (shown := sum(group["actor_count"] for group in of_it)) != actors:
                 what = f"{shown} told of by {kind} on their {subject}, {actors} to be seen"
                 found.append(Finding(COUNTS, who.relation, "anyone", what))
+    return found
+
+
+def between(world: World) -> list[Finding]:
+    """What a third person did where somebody is hidden from whose post it is, or doesn't show where they are not."""
+    found: list[Finding] = []
+    for who in world.living():
+        for kind in ("reply", "reaction"):
+            told = told_about(who, kind)
+            for comment in world.between(who):
+                owner = world.named(comment.on)
+                if (comment.id in told) != world.sees(who, owner):
+                    what = f"{'shows' if comment.id in told else 'lacks'} a {kind} to their comment by somebody else"
+                    found.append(Finding("list_notifications", who.relation, owner.relation, what))
     return found
 
 

@@ -18,6 +18,8 @@ ARE_FOLLOWED = ("followed", "muted", "blocked", "blocking", "suspended", "delete
 GONE = ("suspended", "deleted")
 # With whose posts and comments everybody does everything.
 STAGES = ("viewer", "stranger")
+# Who acts where the viewer and others have met: nobody hides from them.
+BETWEEN: Relation = "stranger"
 OWN_LISTS = ("saved", "reacted", "commented", "mentioned", "blocked", "muted")
 THREADS = 4
 
@@ -97,6 +99,14 @@ class World:
         """
         return subject is self.viewer or owner.relation in STAGES
 
+    def between(self, owner: Someone) -> list[Comment]:
+        """Those comments of `owner` that a third person answered, whom neither of the two hides from."""
+        return [] if owner.relation == BETWEEN else owner.comments[1:]
+
+    def said_below(self, subject: Someone, owner: Someone) -> bool:
+        """Whether `subject` said something below the first post of `owner`: the viewer has a comment on everybody's."""
+        return self.acted(subject, owner) or subject.relation == BETWEEN
+
     def has_blocked(self, who: Someone | None, subject: Someone) -> bool:
         """Whether `who` has blocked `subject`."""
         pairs = (self.viewer, self.named("blocked")), (self.named("blocking"), self.viewer)
@@ -131,8 +141,25 @@ def make(stack: Stack, told: Callable[[str], None] = lambda step: None) -> World
     with ThreadPoolExecutor(THREADS) as threads:
         world = World(list(threads.map(lambda relation: _arrive(stack, relation), relations)))
     told("acts")
-    _meet(world)
+    _befriend(world)
     speak(world)
+    _meet(world)
+    _wait_until_heard(world)
+    told("relations")
+    _read_all(world)
+    for one in world.others():
+        if one.relation in plant.RELATIONS:
+            plant.RELATIONS[one.relation](stack, world.viewer.person, one.person)
+    stranger = world.named("stranger").person
+    for comment in world.named("deleted").comments:
+        # Hidden it is at once; what is left of it in the end is its place above the replies.
+        path = f"/v1/comments/{comment.id}"
+        wait_until(lambda path=path: stranger.ask("GET", path).status_code == 200)
+    return world
+
+
+def _meet(world: World) -> None:
+    """All that can be done with posts and comments, by whom the world says."""
     for one in world.everybody:
         for owner in world.everybody:
             if world.acted(one, owner):
@@ -140,20 +167,13 @@ def make(stack: Stack, told: Callable[[str], None] = lambda step: None) -> World
     for one in world.everybody:
         for owner in world.everybody:
             if world.acted(one, owner):
-                _answer(one, owner)
-    _wait_until_heard(world)
-    told("relations")
-    _read_all(world)
-    for one in world.others():
-        if one.relation in plant.RELATIONS:
-            plant.RELATIONS[one.relation](stack, world.viewer.person, one.person)
-    erased = f"/v1/comments/{world.named('deleted').comments[0].id}"
-    # Hidden it is at once; what is left of it in the end is its place above the replies.
-    wait_until(lambda: world.named("stranger").person.ask("GET", erased).status_code == 200)
-    return world
+                _answer(one, owner.comments[0])
+    for owner in world.everybody:
+        for comment in world.between(owner):
+            _answer(world.named(BETWEEN), comment)
 
 
-def _meet(world: World) -> None:
+def _befriend(world: World) -> None:
     """All follow the viewer, or are followed, who do so, and talk with the viewer."""
     for one in world.others():
         if one.relation in FOLLOW_THE_VIEWER:
@@ -194,8 +214,8 @@ def talk(one: Someone, other: Someone) -> None:
         sender.person.post(f"/v1/chats/{recipient.person.username}/messages", message)
 
 
-def _answer(one: Someone, owner: Someone) -> None:
-    path = f"/v1/comments/{owner.comments[0].id}"
+def _answer(one: Someone, comment: Comment) -> None:
+    path = f"/v1/comments/{comment.id}"
     one.person.post(f"{path}/replies", {"text": one.words["reply"]})
     one.person.put(f"{path}/reaction", {"emoji": "👍"})
 
@@ -217,8 +237,16 @@ def _wait_until_heard(world: World) -> None:
     names = {one.words["name"] for one in world.others()}
     viewer = world.viewer.person
     wait_until(lambda: all(name in str(list(viewer.items("/v1/notifications"))) for name in names))
+    for one in world.everybody:
+        met = {comment.id for comment in world.between(one)}
+        wait_until(lambda one=one, met=met: all(met <= told_about(one, kind) for kind in ("reply", "reaction")))
     fed = {post.word for one in world.others() if one.relation in ARE_FOLLOWED for post in one.posts}
     wait_until(lambda: all(word in str(list(viewer.items("/v1/feed"))) for word in fed))
+
+
+def told_about(one: Someone, kind: str) -> set[str]:
+    """The ids of what somebody's notifications of a type are about."""
+    return {group["subject"]["id"] for group in one.person.items("/v1/notifications") if group["type"] == kind}
 
 
 def _read_all(world: World) -> None:

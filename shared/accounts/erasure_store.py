@@ -294,8 +294,9 @@ _COMMENTS_BEFORE: Final = Step(
     ),
 )
 
-# In the groups of others: taken back as if undone, under a newer version of the group. Locked in the order in which
-# acts lock them (shared/notifications/store.py), and counted in a statement of its own that sees what they did.
+# In the groups of others: taken back as if undone, which is news where nobody else is left, and then a newer version of
+# the group. Locked in the order in which acts lock them (shared/notifications/store.py), and counted in a statement of
+# its own that sees what they did.
 _ACTS: Final = Step(
     "acts told to others",
     db.Statement(
@@ -307,18 +308,21 @@ _ACTS: Final = Step(
                WHERE a.notification_id = batch.notification_id AND a.actor_id = :user_id
               RETURNING a.notification_id, a.act_id),
             changed AS (
-              UPDATE notifications n SET version = n.version + 1, actor_count = n.actor_count - 1, tell_at = :now,
+              UPDATE notifications n SET version = n.version + CAST(n.actor_count = 1 AS integer),
+                     actor_count = n.actor_count - 1,
+                     tell_at = CASE WHEN n.actor_count = 1 THEN :now ELSE n.tell_at END,
                      latest_id = (SELECT max(act_id) FROM notification_actors a
                                    WHERE a.notification_id = n.id AND a.act_id IS NOT NULL AND a.actor_id <> :user_id)
                 FROM gone WHERE n.id = gone.notification_id AND gone.act_id IS NOT NULL
-              RETURNING n.id, n.user_id, n.tell_at),
+              RETURNING n.id, n.user_id, n.actor_count = 0 AS news),
             {
             _told(
                 NotificationChanged,
                 "changed",
                 notification_id="changed.id",
                 user_id="changed.user_id",
-                due_at="changed.tell_at",
+                due_at="CAST(:now AS bigint)",
+                news="changed.news",
             )
         }
             SELECT count(*) FROM gone""",

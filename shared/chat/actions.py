@@ -25,7 +25,7 @@ from shared.comments.model import trimmed
 from shared.engagement.model import NewReaction, emoji_of
 from shared.kernel import clock, db, events, ids, log
 from shared.kernel.endpoint import Caller, Encoded, MessageId, Username
-from shared.kernel.problems import FieldError, Forbidden, Invalid, NotFound
+from shared.kernel.problems import Conflict, FieldError, Forbidden, Invalid, NotFound
 from shared.media import actions as media
 from shared.media.model import Kind
 from shared.profiles import reads as profiles
@@ -156,25 +156,31 @@ def _chat(conn: db.Connection, caller: Caller, other_id: int) -> Encoded:
 
 
 def react(caller: Caller, message_id: MessageId, new: NewReaction) -> Encoded:
-    """React to a message, instead of an earlier reaction. Raises NotFound."""
-    return _reacted(caller, message_id, emoji_of(new.emoji))
+    """React to a message, instead of an earlier reaction. Raises NotFound, Conflict for a tombstone."""
+    return _reacted(caller, store.REACT, message_id, emoji_of(new.emoji))
 
 
 def unreact(caller: Caller, message_id: MessageId) -> Encoded:
-    """Take a reaction back. Raises NotFound."""
-    return _reacted(caller, message_id, None)
+    """Take a reaction back. Raises as `react` does, NotFound also where it is taken back: the message is hidden."""
+    return _reacted(caller, store.UNREACT, message_id, None)
 
 
-def _reacted(caller: Caller, message_id: int, emoji: str | None) -> Encoded:
-    row = _changed(caller, store.REACT, id=message_id, emoji=emoji)
+def _reacted(caller: Caller, statement: db.Statement[store.ChangedRow], message_id: int, emoji: str | None) -> Encoded:
+    row = _changed(caller, statement, message_id, emoji=emoji)
+    if not row.visible:
+        events.after_commit(*projection.changed(row.message.sender_id, row.message.recipient_id))
+        raise NotFound("message_not_found")  # what was undone stays so
     return _shown(caller, row.message, row.users)
 
 
 def edit(caller: Caller, message_id: MessageId, change: MessageEdit) -> Encoded:
-    """Edit a message of the caller's own. Raises NotFound, Forbidden("not_sender"), Invalid for one of another type."""
+    """Edit a message of the caller's own.
+
+    Raises NotFound, Forbidden("not_sender"), Conflict for a tombstone, Invalid for one of another type.
+    """
     content = msgspec.to_builtins(_trimmed(change.content))
     change_of = msgspec.json.encode(content).decode()
-    row = _changed(caller, store.EDIT, id=message_id, type=content["type"], change=change_of)
+    row = _changed(caller, store.EDIT, message_id, type=content["type"], change=change_of)
     if row.message.sender_id != caller.user_id:
         raise Forbidden("not_sender", "Only who sent a message can edit it.")
     if not row.changed:
@@ -182,34 +188,44 @@ def edit(caller: Caller, message_id: MessageId, change: MessageEdit) -> Encoded:
     return _shown(caller, row.message, row.users)
 
 
-def _changed(caller: Caller, statement: db.Statement[store.ChangedRow], **params: Any) -> store.ChangedRow:
+def _changed(
+    caller: Caller, statement: db.Statement[store.ChangedRow], message_id: int, **params: Any
+) -> store.ChangedRow:
+    params |= {"id": message_id, **_common(caller)}
     with db.connection() as conn:
-        row = statement.maybe(conn, **params, **_common(caller))
+        row = statement.maybe(conn, **params)
         if row is not None and not row.changed:
             # It was so already, or another request made it so while this one waited: what there is now, is asked anew.
-            row = statement.maybe(conn, **params, **_common(caller))
-    if row is None:
-        raise NotFound("message_not_found")
+            row = statement.maybe(conn, **params)
+        if row is None:
+            _check_seen(conn, caller, message_id)
+            raise NotFound("message_not_found")
     return row
 
 
 def delete(caller: Caller, message_id: MessageId, query: DeletionQuery) -> None:
-    """Delete a message for the caller, or one of their own for both. Raises NotFound, Forbidden("not_sender")."""
+    """Delete a message for the caller, or one of their own for both, also where the other is hidden by now.
+
+    Raises NotFound, Forbidden("not_sender"), Conflict for a tombstone that is to be deleted for both.
+    """
     which = {"id": message_id, **_common(caller)}
     with db.transaction() as conn:
         row = (store.HIDE if query.whom == "me" else store.DELETE).maybe(conn, **which)
         if row is None:
-            raise _undeleted(conn, caller, message_id)
+            _check_seen(conn, caller, message_id)
+            raise Forbidden("not_sender", "Only who sent a message can delete it for everyone.")
         if row.attached:
             media.release(conn, _owner(message_id))
     events.after_commit(*projection.changed(row.sender_id, row.recipient_id))
 
 
-def _undeleted(conn: db.Connection, caller: Caller, message_id: int) -> Exception:
+def _check_seen(conn: db.Connection, caller: Caller, message_id: int) -> None:
+    """Raises NotFound unless the caller may see the message, Conflict if it is a tombstone."""
     seen = store.SEEN.maybe(conn, id=message_id, user_id=caller.user_id)
-    if seen is None or seen.deleted or seen.sender_id == caller.user_id:
-        return NotFound("message_not_found")
-    return Forbidden("not_sender", "Only who sent a message can delete it for everyone.")
+    if seen is None or not seen.visible:
+        raise NotFound("message_not_found")
+    if seen.deleted:
+        raise Conflict("message_deleted", "This message was deleted: all that can be done with it is to hide it.")
 
 
 def _common(caller: Caller) -> dict[str, Any]:

@@ -53,11 +53,15 @@ class SentRow(msgspec.Struct, frozen=True):
 
 
 class ChangedRow(msgspec.Struct, frozen=True):
-    """A message after a change of it, and the two. `changed`: whether there was anything to change."""
+    """A message after a change of it, and the two.
+
+    `changed`: whether there was anything to change; `visible`: whether its reader may see it.
+    """
 
     message: MessageRow
     users: list[UserRow]
     changed: bool
+    visible: bool
 
 
 class DeletedRow(msgspec.Struct, frozen=True):
@@ -69,10 +73,11 @@ class DeletedRow(msgspec.Struct, frozen=True):
 
 
 class SeenRow(msgspec.Struct, frozen=True):
-    """A message that its reader may see, and whether it was deleted."""
+    """A message in a chat of its reader's: whether it was deleted, and whether they may see it."""
 
     sender_id: int
     deleted: bool
+    visible: bool
 
 
 class MovedRow(msgspec.Struct, frozen=True):
@@ -328,18 +333,19 @@ ACCEPT = _changing(
 )
 DECLINE = _changing("box = 'declined'", "m.box <> 'declined'")
 
-# A message that `:user_id` may see.
+# A message in a chat of `:user_id`'s, and whether they may see the other: who may not still takes back what they did.
 _OTHER: Final = "CASE WHEN s.sender_id = :user_id THEN s.recipient_id ELSE s.sender_id END"
 _REACHED: Final = f"""messages s JOIN chat_members m ON m.user_id = :user_id AND m.other_id = {_OTHER}
-   WHERE s.id = :id AND :user_id IN (s.sender_id, s.recipient_id) AND {_IN_CHAT} AND {_visible("m.other_id")}"""
-SEEN = db.Statement(f"SELECT s.sender_id, s.deleted_at IS NOT NULL FROM {_REACHED}", SeenRow)
+   WHERE s.id = :id AND :user_id IN (s.sender_id, s.recipient_id) AND {_IN_CHAT}"""
+_SEES: Final = _visible("m.other_id")
+SEEN = db.Statement(f"SELECT s.sender_id, s.deleted_at IS NOT NULL, {_SEES} FROM {_REACHED}", SeenRow)
 
 
-def _change(event: type[MessageEvent], change: str, changes: str) -> db.Statement[ChangedRow]:
+def _change(event: type[MessageEvent], change: str, changes: str, may: str = _SEES) -> db.Statement[ChangedRow]:
     """A change of a message: what it is by then decides, in the row that it changes."""
     return db.Statement(
         f"""WITH reached AS MATERIALIZED (
-  SELECT s.id, m.other_id FROM {_REACHED} AND s.deleted_at IS NULL
+  SELECT s.id, m.other_id, {_SEES} AS visible FROM {_REACHED} AND s.deleted_at IS NULL AND {may}
 ), changed AS (
   UPDATE messages s SET {change}, version = s.version + 1 FROM reached
    WHERE s.id = reached.id AND s.deleted_at IS NULL AND {changes}
@@ -348,7 +354,8 @@ def _change(event: type[MessageEvent], change: str, changes: str) -> db.Statemen
   SELECT {_RETURNED} FROM changed s
   UNION ALL SELECT {_RETURNED} FROM messages s JOIN reached USING (id) WHERE NOT EXISTS (SELECT FROM changed)
 )
-SELECT {_message("latest")}, {_users("(SELECT other_id FROM reached)")}, EXISTS (SELECT FROM changed)
+SELECT {_message("latest")}, {_users("(SELECT other_id FROM reached)")}, EXISTS (SELECT FROM changed),
+       reached.visible
   FROM reached""",
         ChangedRow,
     )
@@ -360,13 +367,14 @@ EDIT = _change(
     "content = s.content || CAST(:change AS jsonb), edited_at = greatest(:now, coalesce(s.edited_at, 0) + 1)",
     "s.sender_id = :user_id AND s.content ->> 'type' = :type",
 )
-REACT = _change(
-    MessageReacted,
+_REACTION: Final = (
     """sender_emoji = CASE WHEN s.sender_id = :user_id THEN CAST(:emoji AS text) ELSE s.sender_emoji END,
          recipient_emoji = CASE WHEN s.sender_id = :user_id THEN s.recipient_emoji ELSE CAST(:emoji AS text) END""",
     """CAST(:emoji AS text) IS DISTINCT FROM
          CASE WHEN s.sender_id = :user_id THEN s.sender_emoji ELSE s.recipient_emoji END""",
 )
+REACT = _change(MessageReacted, *_REACTION)
+UNREACT = _change(MessageReacted, *_REACTION, may="true")
 
 
 def _deletion(event: type[MessageEvent], change: str, may: str) -> db.Statement[DeletedRow]:

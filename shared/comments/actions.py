@@ -64,12 +64,12 @@ def _unmade(row: store.MadeRow, absent: str) -> Problem:
     if row.author.state != "active":
         return Forbidden("account_gone")
     if row.parent_deleted:
-        return Conflict("comment_deleted", "This comment was deleted: nobody can reply to it any more.")
+        return _deleted()
     return NotFound(absent)
 
 
 def edit(caller: Caller, comment_id: CommentId, change: CommentEdit) -> Encoded:
-    """Edit a comment of the caller's own. Raises NotFound, Forbidden("not_author"), Invalid."""
+    """Edit a comment of the caller's own. Raises NotFound, Conflict, Forbidden("not_author"), Invalid."""
     text = trimmed(change.text)
     with db.connection() as conn:
         row = store.EDIT.maybe(conn, id=comment_id, **_common(caller, text))
@@ -83,7 +83,10 @@ def edit(caller: Caller, comment_id: CommentId, change: CommentEdit) -> Encoded:
 
 
 def delete(caller: Caller, comment_id: CommentId) -> None:
-    """Delete a comment of the caller's own, or on a post of theirs. Raises NotFound, Forbidden("not_author")."""
+    """Delete a comment of the caller's own, or on a post of theirs.
+
+    Raises NotFound, Conflict for a tombstone, Forbidden("not_author").
+    """
     with db.transaction() as conn:
         commands = _delete(conn, comment_id, store.DELETE, user_id=caller.user_id)
         if not commands:
@@ -110,12 +113,12 @@ def _delete(
 
 
 def react(caller: Caller, comment_id: CommentId, new: NewReaction) -> Encoded:
-    """React to a comment, instead of an earlier reaction. Raises NotFound."""
+    """React to a comment, instead of an earlier reaction. Raises NotFound, Conflict for a tombstone."""
     return _reacted(caller, comment_id, store.REACT, emoji_of(new.emoji), act_id=ids.new_id())
 
 
 def unreact(caller: Caller, comment_id: CommentId) -> Encoded:
-    """Take a reaction back. Raises NotFound."""
+    """Take a reaction back. Raises as `react` does, NotFound also where it is taken back: the comment is hidden."""
     return _reacted(caller, comment_id, store.UNREACT, None)
 
 
@@ -131,13 +134,16 @@ def _reacted(
         if row is not None and not row.changed and row.emoji != emoji:
             # Another request changed it while this one waited: what there is now, is asked anew.
             row = statement.maybe(conn, **params)
-    if row is None or row.deleted_at is not None:
-        raise NotFound("comment_not_found")
+        if row is None:
+            _seen(conn, caller, comment_id)
+            raise NotFound("comment_not_found")
     done = Engagement(row.emoji)
     events.after_commit(
         projection.card(row),
         *engagement.changed("reaction", caller.user_id, row.id, done, row.engagement_version),
     )
+    if not row.visible:
+        raise NotFound("comment_not_found")  # what was undone stays so
     author = profiles.card(row.author_id, row.username, row.name, row.picture)
     return Encoded(reads.spliced(projection.body(row), author, done))
 
@@ -153,11 +159,17 @@ def _common(caller: Caller, text: str) -> dict[str, Any]:
 
 
 def _seen(conn: db.Connection, caller: Caller, comment_id: int) -> store.CommentRow:
-    """The comment, if the caller may see it and it was not deleted. Raises NotFound."""
+    """The comment, if the caller may see it. Raises NotFound, Conflict for a tombstone."""
     seen = store.SEEN.maybe(conn, id=comment_id, user_id=caller.user_id)
-    if seen is None or not seen.visible or seen.comment.deleted_at is not None:
+    if seen is None or not seen.visible:
         raise NotFound("comment_not_found")
+    if seen.comment.deleted_at is not None:
+        raise _deleted()
     return seen.comment
+
+
+def _deleted() -> Problem:
+    return Conflict("comment_deleted", "This comment was deleted: all that can be done with it is to read it.")
 
 
 def _project(placed: list[store.CommentRow], parent: store.CommentRow | None, post: posts.PostRow) -> None:

@@ -16,6 +16,7 @@ from shared.kernel import cache, db, ids
 from shared.kernel.projection import put
 from shared.kernel.recent import Recent
 from shared.kernel.timeline import Timeline
+from shared.live import publish as live
 from shared.media import reads as media
 
 LISTS: Final = Timeline("comments", keep=1000)
@@ -53,9 +54,20 @@ def core_of(row: store.CommentRow) -> CommentCore:
         created_at=row.created_at,
         edited_at=row.edited_at if there else None,
         deleted_at=row.deleted_at,
-        counts=CommentCounts(row.reaction_count if there else 0, row.reply_count),
+        counts=_counts(row),
         reactions=row.reactions if there else {},
     )
+
+
+def _counts(row: store.CommentRow) -> CommentCounts:
+    return CommentCounts(row.reaction_count if row.deleted_at is None else 0, row.reply_count)
+
+
+def metrics(row: store.CommentRow) -> cache.Command:
+    """The command that tells who subscribes to a comment how it is counted; of a deleted one, that it is gone."""
+    if row.deleted_at is not None:
+        return live.hidden(row.id)
+    return live.metrics("comment", row.id, row.version, _counts(row), row.reactions)
 
 
 def body(row: store.CommentRow) -> bytes:

@@ -4,7 +4,7 @@ The first trip asks for the list and what it hangs on, the second for cards, aut
 Whether the post may be seen decides for all below it.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -18,7 +18,7 @@ from shared.kernel import cache, db, guard, ids, running, single_flight
 from shared.kernel.endpoint import Caller, CommentId, Encoded, PostId
 from shared.kernel.pages import PageQuery, refilled
 from shared.kernel.problems import NotFound
-from shared.kernel.projection import body_of
+from shared.kernel.projection import VERSION_DIGITS, body_of
 from shared.posts import reads as posts
 from shared.profiles import reads as profiles
 from shared.visibility import reads as visibility
@@ -27,6 +27,8 @@ from shared.visibility.model import Relation, may_see
 # Asked for beyond a page, so that what the gate takes out seldom costs a third trip.
 _SPARE: Final = 5
 _UNTOUCHED: Final = b'{"reaction":null}'
+# So many top-level comments, with all below them, at a time.
+_THREADS: Final = 200
 
 
 class Gate(msgspec.Struct, frozen=True):
@@ -227,6 +229,21 @@ def _viewer(done: Engagement | None) -> bytes:
     return _UNTOUCHED if done == NOTHING else msgspec.json.encode(CommentViewer(done.emoji))
 
 
+def ask_author(comment_id: int) -> cache.Command:
+    """The command for `take_authors`: the beginning of a comment's card, for what hangs on a comment."""
+    return ("GETRANGE", projection.key(comment_id), 0, VERSION_DIGITS + ids.LENGTH - 1)
+
+
+async def take_authors(comment_ids: Sequence[int], replies: Sequence[bytes | None]) -> dict[int, int]:
+    """Who made each of some comments, in the replies to their `ask_author`; misses from Postgres in one query.
+
+    What was deleted is left out, tombstones too.
+    """
+    bodies = await _take_bodies(comment_ids, [reply or None for reply in replies])
+    authors = {comment_id: author_of(body) for comment_id, body in bodies.items() if body}
+    return {comment_id: author for comment_id, author in authors.items() if author != NOBODY}
+
+
 async def load_bodies(comment_ids: Sequence[int]) -> dict[int, bytes]:
     """Cached bodies made from Postgres in one query, and put in Redis; those being loaded already are waited for."""
     return await single_flight.each("comment", comment_ids, _load_bodies)
@@ -252,19 +269,33 @@ async def _take_bodies(comment_ids: Sequence[int], reply: Sequence[bytes | None]
 
 def refresh(comment_ids: Sequence[int]) -> None:
     """Bring comments in Redis up to date, and their lists. Raises CacheUnavailable, DatabaseUnavailable."""
-    cache.run_sync(*projection.rows(projection.load(comment_ids)))
+    found = projection.load(comment_ids)
+    cache.run_sync(*projection.rows(found), *map(projection.metrics, found))
 
 
 def refresh_cards(comment_ids: Sequence[int]) -> None:
     """Bring in Redis up to date what reactions change of comments. Raises as `refresh`."""
-    cache.run_sync(*map(projection.card, projection.load(comment_ids)))
+    found = projection.load(comment_ids)
+    cache.run_sync(*map(projection.card, found), *map(projection.metrics, found))
+
+
+def below(post_id: int) -> Iterator[list[store.BelowRow]]:
+    """All that is said on a post, of Postgres, in batches: also where it was deleted, or nobody sees it just now."""
+    after = 0
+    while True:
+        with db.connection() as conn:
+            rows = store.BELOW.all(conn, post_id=post_id, after=after, limit=_THREADS)
+        if not rows:
+            return
+        yield rows
+        after = max(row.thread_id for row in rows)
 
 
 class Told(msgspec.Struct, frozen=True):
     """What others are told of a comment as it is by now, of Postgres.
 
     `on_post` and `in_reply` are what its author said in all to the post's owner, and to whom it replies: the newest
-    comment that still stands, None if none does, and a version of that.
+    comment that still stands, None if none does, and a version of that. `on_post` is None for a reply to the owner.
     """
 
     author: int
@@ -275,7 +306,7 @@ class Told(msgspec.Struct, frozen=True):
     mentions: list[str]
     deleted: bool
     version: int
-    on_post: store.SaidRow
+    on_post: store.SaidRow | None
     in_reply: store.SaidRow | None
 
 
@@ -287,9 +318,10 @@ def told_of(comment_id: int) -> Told | None:
             return None
         row = rows[0]
         where = {"author_id": row.author_id, "post_id": row.post_id}
-        on_post = store.SAID_ON_POST.one(conn, **where)
         parents = [] if row.parent_id is None else store.BY_IDS.all(conn, ids=[row.parent_id])
         in_reply = store.SAID_IN_REPLY.one(conn, parent_id=row.parent_id, **where) if parents else None
+        to_owner = any(parent.author_id == row.post_author_id for parent in parents)
+        on_post = None if to_owner else store.SAID_ON_POST.one(conn, **where)
     return Told(
         author=row.author_id,
         post_id=row.post_id,

@@ -9,7 +9,7 @@ from shared.engagement.model import change_sql
 from shared.kernel import db
 from shared.posts.reads import PostRow
 from shared.profiles.reads import UserRow
-from shared.visibility.model import MAY_SEE_SQL
+from shared.visibility.model import SEES_SQL
 
 
 class CommentRow(msgspec.Struct, frozen=True):
@@ -36,7 +36,8 @@ class CommentRow(msgspec.Struct, frozen=True):
 class EngagedRow(CommentRow, frozen=True):
     """A comment after its engagement with a user was changed, or found as wished; what its author's card is made of.
 
-    `changed`: whether there was anything to change. Comments are neither saved nor reposted.
+    `changed`: whether there was anything to change. `visible`: whether the user may see the comment. Comments are
+    neither saved nor reposted.
     """
 
     username: str
@@ -48,6 +49,7 @@ class EngagedRow(CommentRow, frozen=True):
     reposted: bool
     engagement_version: int
     act_id: int
+    visible: bool
 
 
 class MadeRow(msgspec.Struct, frozen=True):
@@ -101,8 +103,17 @@ class CommentedRow(msgspec.Struct, frozen=True, array_like=True):
     author_id: int
 
 
+class BelowRow(msgspec.Struct, frozen=True):
+    """A comment on a post, whom it mentions, and the top-level comment that it is, or is below."""
+
+    id: int
+    author_id: int
+    mentions: list[str]
+    thread_id: int
+
+
 class SaidRow(msgspec.Struct, frozen=True):
-    """What one user said in one place: the newest comment that still stands, and how often that has changed."""
+    """What one user said in one place: the newest comment that still stands, as of a version of the post."""
 
     newest_id: int | None
     version: int
@@ -110,8 +121,7 @@ class SaidRow(msgspec.Struct, frozen=True):
 
 def _visible(user_id: str) -> str:
     """Whether the user in a column is there, and `:user_id` may see them."""
-    sees = MAY_SEE_SQL.format(other=user_id)
-    return f"EXISTS (SELECT FROM users v WHERE v.id = {user_id} AND v.state = 'active') AND {sees}"
+    return SEES_SQL.format(other=user_id)
 
 
 _COLUMNS: Final = ", ".join(field.name for field in msgspec.structs.fields(CommentRow))
@@ -128,22 +138,24 @@ _NAMED: Final = f"""SELECT ARRAY(SELECT u.username
 
 # One statement, one round trip: the comment, the counts of what it hangs on and of its post, the event, and all that
 # the answer shows. What it replies to is locked before the post, as by who deletes: so that no two wait for each other.
-# `grown` looks at that row as it is by then, and takes no reply to a comment that was deleted meanwhile.
+# Both are judged as they are once they are locked: there is no reply to a comment, and no comment on a post, that was
+# deleted meanwhile.
 _MAKE: Final = """
 WITH {parent}post AS MATERIALIZED (
   SELECT p.id, p.author_id FROM posts p
    WHERE p.id = {post_id} AND p.deleted_at IS NULL AND {post_visible}
      AND EXISTS (SELECT FROM users me WHERE me.id = :user_id AND me.state = 'active')
+), counted AS (
+  UPDATE posts p SET comment_count = p.comment_count + 1, version = p.version + 1 FROM post{alive}
+   WHERE p.id = post.id AND p.deleted_at IS NULL
+  RETURNING {posts}
 ), named AS MATERIALIZED (
   {named}
 ), {grown}, made AS (
   INSERT INTO comments AS c (id, post_id, post_author_id, parent_id, author_id, text, attachment, mentions, created_at)
-  SELECT :id, post.id, post.author_id, grown.id, :user_id, :text, CAST(:attachment AS jsonb), named.mentions, :now
-    FROM post, named, grown
+  SELECT :id, counted.id, counted.author_id, grown.id, :user_id, :text, CAST(:attachment AS jsonb), named.mentions, :now
+    FROM counted, named, grown
   RETURNING {comment}
-), counted AS (
-  UPDATE posts p SET comment_count = p.comment_count + 1, version = p.version + 1 FROM made WHERE p.id = made.post_id
-  RETURNING {posts}
 ), told AS (
   INSERT INTO outbox (topic, payload, trace, created_at)
   SELECT 'comment_created',
@@ -166,6 +178,7 @@ MAKE = db.Statement(
         **_SHARED,
         parent="",
         post_id=":post_id",
+        alive="",
         grown="grown AS (SELECT CAST(NULL AS bigint) AS id)",
         hangs_on="CAST(NULL AS json)",
         parent_deleted="false",
@@ -178,11 +191,13 @@ REPLY = db.Statement(
         parent=f"""parent AS MATERIALIZED (
   SELECT c.id, c.post_id, c.deleted_at FROM comments c
    WHERE c.id = :parent_id AND NOT c.gone AND (c.deleted_at IS NOT NULL OR ({_visible("c.author_id")}))
+     FOR NO KEY UPDATE
 ), """,
         post_id="(SELECT post_id FROM parent)",
+        alive=" JOIN parent ON parent.deleted_at IS NULL",
         grown=f"""grown AS (
   UPDATE comments c SET reply_count = c.reply_count + 1, version = c.version + 1
-    FROM parent, post WHERE c.id = parent.id AND c.deleted_at IS NULL
+    FROM parent, counted WHERE c.id = parent.id
   RETURNING {_QUALIFIED}
 )""",
         hangs_on="(SELECT to_json(grown) FROM grown)",
@@ -250,14 +265,12 @@ _DELETE = f"""WITH RECURSIVE deleted AS (
     FROM deleted d, above
 )
 SELECT to_json(deleted), above.comments, to_json(counted) FROM deleted, above, counted"""
+# By its author, or whose post it is, hidden from them or not: what is one's own can always be taken back.
 DELETE = db.Statement(
-    _DELETE.format(
-        may=f":user_id IN (c.author_id, c.post_author_id)"
-        f" AND {_visible('c.author_id')} AND {_visible('c.post_author_id')}"
-    ),
+    _DELETE.format(may=":user_id IN (c.author_id, c.post_author_id)"),
     DeletedRow,
 )
-# For moderators: whoever is hidden from whom.
+# For moderators.
 REMOVE = db.Statement(_DELETE.format(may="true"), DeletedRow)
 # Why a change was refused.
 SEEN = db.Statement(
@@ -277,6 +290,20 @@ OF_SUBJECT = db.Statement(
          WHERE parent_id = :subject_id AND NOT gone AND id < :before ORDER BY id DESC LIMIT :limit)""",
     EntryRow,
 )
+# All that is said on a post, some threads at a time, oldest first.
+BELOW = db.Statement(
+    """WITH RECURSIVE top AS (
+         SELECT id FROM comments
+          WHERE post_id = :post_id AND parent_id IS NULL AND NOT gone AND id > :after ORDER BY id LIMIT :limit
+       ), below AS (
+         SELECT c.id, c.author_id, c.mentions, c.id AS thread_id FROM top JOIN comments c ON c.id = top.id
+          UNION ALL
+         SELECT c.id, c.author_id, c.mentions, below.thread_id
+           FROM below JOIN comments c ON c.parent_id = below.id AND NOT c.gone
+       )
+       SELECT id, author_id, mentions, thread_id FROM below""",
+    BelowRow,
+)
 # Each post once, where the newest comment stands: a look-up for each comment in the range.
 COMMENTED = db.Statement(
     """SELECT c.id, c.post_id, c.post_author_id FROM comments c
@@ -286,29 +313,33 @@ COMMENTED = db.Statement(
         ORDER BY c.id DESC LIMIT :limit""",
     CommentedRow,
 )
-# What `:author_id` said on a post, but for replies to its owner: those are told as such.
+# What `:author_id` said on a post, but for replies to its owner, which are told as such: a look-up for each of those
+# that is newer. Each comment made or deleted moves the post's version, so nothing is newer under the same one.
 SAID_ON_POST = db.Statement(
-    """SELECT max(c.id) FILTER (WHERE c.deleted_at IS NULL), count(*) + count(c.deleted_at)
-         FROM comments c LEFT JOIN comments parent ON parent.id = c.parent_id
-        WHERE c.author_id = :author_id AND c.post_id = :post_id
-          AND parent.author_id IS DISTINCT FROM c.post_author_id""",
+    """SELECT (SELECT c.id FROM comments c
+                WHERE c.author_id = :author_id AND c.post_id = :post_id AND c.deleted_at IS NULL
+                  AND NOT EXISTS (SELECT FROM comments parent
+                                   WHERE parent.id = c.parent_id AND parent.author_id = c.post_author_id)
+                ORDER BY c.id DESC LIMIT 1), version
+         FROM posts WHERE id = :post_id""",
     SaidRow,
 )
 SAID_IN_REPLY = db.Statement(
-    """SELECT max(id) FILTER (WHERE deleted_at IS NULL), count(*) + count(deleted_at)
-         FROM comments WHERE author_id = :author_id AND post_id = :post_id AND parent_id = :parent_id""",
+    """SELECT (SELECT id FROM comments
+                WHERE author_id = :author_id AND parent_id = :parent_id AND deleted_at IS NULL
+                ORDER BY id DESC LIMIT 1), version
+         FROM posts WHERE id = :post_id""",
     SaidRow,
 )
 
 
-# Those that `:user_id` may see, and that were not deleted.
-_REACHED: Final = f"""comments s JOIN posts p ON p.id = s.post_id
-   WHERE s.id = :subject_id AND s.deleted_at IS NULL AND p.deleted_at IS NULL
-     AND {_visible("s.author_id")} AND {_visible("s.post_author_id")}"""
+_THERE: Final = """comments s JOIN posts p ON p.id = s.post_id
+   WHERE s.id = :subject_id AND s.deleted_at IS NULL AND p.deleted_at IS NULL"""
+_VISIBLE: Final = f"({_visible('s.author_id')} AND {_visible('s.post_author_id')})"
 
 
 def _reaction(*, undo: bool) -> db.Statement[EngagedRow]:
-    sql = change_sql(CommentReacted, undo=undo, kind="comment", visible=_REACHED, columns=_COLUMNS)
+    sql = change_sql(CommentReacted, undo=undo, kind="comment", there=_THERE, visible=_VISIBLE, columns=_COLUMNS)
     return db.Statement(sql, EngagedRow)
 
 

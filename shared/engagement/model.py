@@ -126,7 +126,7 @@ class PostReposted(Engaged, frozen=True):
 # who asks again sees it.
 _CHANGE = """
 WITH target AS MATERIALIZED (
-  SELECT s.* FROM {visible} FOR NO KEY UPDATE OF s
+  SELECT s.*, {visible} AS visible FROM {target} FOR NO KEY UPDATE OF s
 ), change AS (
   {change}
   RETURNING new.subject_id, old.emoji AS emoji_before, old.{part}_id AS act_before, new.{part}_id AS act_id,
@@ -152,7 +152,7 @@ SELECT seen.*, u.username, u.name, u.picture, c.version IS NOT NULL,
        CASE WHEN c.version IS NULL THEN e.emoji ELSE c.emoji END,
        CASE WHEN c.version IS NULL THEN e.save_id ELSE c.save_id END IS NOT NULL,
        CASE WHEN c.version IS NULL THEN e.repost_id ELSE c.repost_id END IS NOT NULL,
-       coalesce(c.version, e.version, 0), coalesce(c.act_id, c.act_before, 0)
+       coalesce(c.version, e.version, 0), coalesce(c.act_id, c.act_before, 0), (SELECT visible FROM target)
   FROM seen JOIN users u ON u.id = seen.author_id
   LEFT JOIN change c ON true
   LEFT JOIN engagements e ON e.subject_id = seen.id AND e.user_id = :user_id
@@ -174,13 +174,14 @@ _TALLY: Final = "reactions = tally(tally(t.reactions, c.emoji_before, -1), c.emo
 
 
 def change_sql(
-    event: type[Engaged], *, undo: bool, kind: Literal["post", "comment"], visible: str, columns: str
+    event: type[Engaged], *, undo: bool, kind: Literal["post", "comment"], there: str, visible: str, columns: str
 ) -> str:
     """The statement that does, or undoes, what `event` tells of, with a row of `{kind}s`.
 
-    `visible` is FROM and WHERE of the subject `:subject_id`, called s, if `:user_id` may see it; `columns` are those of
-    the subject that the answer shows. They come first in the row; then the author's username, name and picture; whether
-    anything was changed; emoji, saved, reposted and version of the engagement; the act's id.
+    `there` is FROM and WHERE of the subject `:subject_id`, called s; `visible` whether `:user_id` may see it: who may
+    not can undo what they did all the same. `columns` are those of the subject that the answer shows. They come first
+    in the row; then the author's username, name and picture; whether anything was changed; emoji, saved, reposted and
+    version of the engagement; the act's id; `visible`.
     """
     part = event.part
     is_reaction = part == "reaction"
@@ -191,6 +192,7 @@ def change_sql(
         table=f"{kind}s",
         topic=event.topic,
         visible=visible,
+        target=there if undo else f"{there} AND {visible}",
         subject=", ".join(f"s.{column}" for column in columns.split(", ")),
         change=change.format(part=part, kind=kind, undone=", ".join(f"{column} = NULL" for column in columns_of)),
         counts=", ".join([_STEP.format(part=part), *([_TALLY] if is_reaction else [])]),

@@ -10,10 +10,9 @@ from typing import Any, Final
 
 import msgspec
 
-from shared.kernel import codec, events
+from shared.kernel import codec, events, guard
 from shared.kernel.config import settings
 from shared.kernel.endpoint import Caller, Endpoint, read_path_parameter
-from shared.kernel.guard import Guard, guarded
 from shared.kernel.problems import FieldError, Invalid
 
 # As over HTTP: an endpoint that waits for a slow store keeps no other out of the connections to it.
@@ -26,8 +25,7 @@ async def call(endpoint: Endpoint, caller: Caller, data: dict[str, Any]) -> Any:
     async def read() -> dict[str, Any]:
         return {endpoint.auth: caller, **_arguments(endpoint, data)}
 
-    asked = Guard(endpoint.limit, str(caller.user_id), caller.session_id)
-    result = await guarded(asked, endpoint, read)
+    result = await guard.guarded(guard.of(caller, endpoint.limit), endpoint, read)
     if endpoint.is_async:
         return result
     async with _places[endpoint.name]:

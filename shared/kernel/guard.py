@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 from shared.kernel import cache, limits, sessions
-from shared.kernel.endpoint import Endpoint, LimitClass
+from shared.kernel.endpoint import Caller, Endpoint, LimitClass
 from shared.kernel.problems import Problem, Unauthorized
 
 _LIVE: Final = b"1"
@@ -57,6 +57,13 @@ class Guard:
 
 
 current: ContextVar[Guard | None] = ContextVar("guard", default=None)
+
+
+def of(caller: Caller, limit: LimitClass) -> Guard:
+    """The guard of what a signed-in user asks now."""
+    guard = Guard(limit, str(caller.user_id), caller.session_id)
+    current.set(guard)
+    return guard
 
 
 async def first(*commands: cache.Command) -> list[Any]:

@@ -167,7 +167,8 @@ def _problems_of(one: Endpoint) -> list[int]:
         statuses |= {401, 403} if one.forbids else {401}
     if one.path_parameters or "subject" in getattr(one.body, "__struct_fields__", ()):
         statuses.add(404)
-    if one.method == "POST":
+    # A comment that was deleted is read and not changed, whatever the method.
+    if one.method == "POST" or (one.method != "GET" and "comment_id" in one.path_parameters):
         statuses.add(409)
     if one.limit == "sign_in":
         statuses.add(401)

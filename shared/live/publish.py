@@ -7,7 +7,7 @@ each instance of the live service; it stays for a day after.
 """
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -15,6 +15,9 @@ from shared.kernel import cache, clock, ids
 
 KEPT_SECONDS: Final = 24 * 3600
 KEPT_EVENTS: Final = 1000
+# Channels: of topics by their names, and of what may hide them.
+TOPIC: Final = "live:t:"
+GATE: Final = "live:gate"
 # From where on anything can be resumed: when Redis was last found to have been restarted, in µs.
 BOOT_FLOOR: Final = "live:floor"
 
@@ -96,6 +99,23 @@ def session_ended(user_id: int, session_id: int) -> cache.Command:
     """The command that tells a session's sockets of its end; they close."""
     event = {"event": "session.ended", "at": clock.now_ms(), "data": {"session_id": ids.encode(session_id)}}
     return ("PUBLISH", channel(user_id), msgspec.json.encode(event))
+
+
+def metrics(kind: Literal["post", "comment"], subject: int, version: int, counts: Any, reactions: Any) -> cache.Command:
+    """The command that tells who subscribes to a post or comment how it is counted, by this version of it."""
+    name = ids.encode(subject)
+    state = msgspec.json.encode({"id": name, "counts": counts, "reactions": reactions})
+    return ("PUBLISH", f"{TOPIC}{kind}:{name}", b"%d %b" % (version, state))
+
+
+def hidden(*rests: int) -> cache.Command:
+    """The command that has subscriptions looked at anew: of these users, and to what rests on these ids."""
+    return ("PUBLISH", GATE, " ".join(map(ids.encode, rests)))
+
+
+def rests_in(payload: bytes) -> frozenset[int]:
+    """The ids that `hidden` told."""
+    return frozenset(map(ids.decode, payload.decode().split()))
 
 
 def channel(user_id: int) -> str:

@@ -123,7 +123,7 @@ def _suspend(conn: db.Connection, user_id: int) -> list[cache.Command]:
     # The account first: who signs in meanwhile waits for it, or has a session by the time they are ended.
     if store.SUSPEND.maybe(conn, id=user_id) is None:
         return []
-    events.emit(conn, UserChanged(user_id))
+    events.emit(conn, UserChanged(user_id, came_or_went=True))
     return sessions.end_all(conn, user_id)
 
 
@@ -150,7 +150,7 @@ def unsuspend(username: str) -> bool:
         if account.state != "suspended":
             return False
         store.UNSUSPEND.run(conn, id=account.id)
-        events.emit(conn, UserChanged(account.id))
+        events.emit(conn, UserChanged(account.id, came_or_went=True))
         _log(conn, "unsuspend", ("user", account.id))
     fresh, _ = profiles.fresh([account.id])
     events.after_commit(*fresh)

@@ -1,7 +1,7 @@
 """Telling users of acts, taking it back, marking as read."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -25,7 +25,7 @@ from shared.notifications.projection import NOTIFICATIONS
 from shared.posts import reads as posts
 from shared.posts.model import PostCreated, PostDeleted, PostEdited
 from shared.profiles import reads as profiles
-from shared.profiles.model import FollowChanged
+from shared.profiles.model import BlockChanged, FollowChanged, UserChanged
 from shared.visibility import reads as visibility
 from shared.visibility.model import may_notify
 
@@ -33,6 +33,8 @@ from shared.visibility.model import may_notify
 TOLD_APART_MS: Final = 1000
 # What has not been told so long after it was due is given to another event with the next change.
 _LOST_MS: Final = 60_000
+# So many groups of somebody's acts are gone through at a time.
+_BATCH: Final = 1000
 
 
 def of_follow(event: FollowChanged) -> None:
@@ -44,10 +46,13 @@ def of_follow(event: FollowChanged) -> None:
 
 
 def of_post(event: PostCreated | PostEdited | PostDeleted) -> None:
-    """Tell those mentioned in a post, or take it back: whichever it is by now."""
+    """Tell those mentioned in a post, or take it back: whichever it is by now. What was told of a post goes with it."""
     subject, author = f"post:{ids.encode(event.post_id)}", event.author_id
     mentions = posts.mentions_of(event.post_id)
     apply([Act(one.user_id, "mention", subject, author, one.act_id, one.version) for one in mentions])
+    if isinstance(event, PostDeleted):
+        _look_at([(author, kind, subject) for kind in ("reaction", "comment", "repost")])
+        _look_below(event.post_id)
 
 
 def of_engagement(event: PostReacted | PostReposted | CommentReacted) -> None:
@@ -72,13 +77,15 @@ def of_comment(event: CommentCreated | CommentEdited | CommentDeleted) -> None:
     acts: list[Act] = []
     if not isinstance(event, CommentEdited):
         post, on_post, in_reply = f"post:{ids.encode(told.post_id)}", told.on_post, told.in_reply
-        if told.parent_author != told.post_author:
+        if on_post is not None:
             acts.append(Act(told.post_author, "comment", post, told.author, on_post.newest_id, on_post.version))
         if told.parent_id is not None and told.parent_author is not None and in_reply is not None:
             parent = f"comment:{ids.encode(told.parent_id)}"
             acts.append(Act(told.parent_author, "reply", parent, told.author, in_reply.newest_id, in_reply.version))
     before = event.mentioned if isinstance(event, CommentEdited) else []
     apply([*acts, *_mentions_in(event.comment_id, told, before)])
+    if isinstance(event, CommentDeleted):
+        _look_at(_of_author(event.comment_id, told.author))
 
 
 def _mentions_in(comment_id: int, told: comments.Told, before: list[str]) -> list[Act]:
@@ -88,11 +95,78 @@ def _mentions_in(comment_id: int, told: comments.Told, before: list[str]) -> lis
     subject = f"comment:{ids.encode(comment_id)}"
     acts = {
         user_id: act_id
-        for found, act_id in ((profiles.named(over), None), (profiles.reachable(told.author, now), comment_id))
+        for found, act_id in ((profiles.lasting(over), None), (profiles.reachable(told.author, now), comment_id))
         for user_id in found.values()
         if user_id not in others
     }
     return [Act(user_id, "mention", subject, told.author, act_id, told.version) for user_id, act_id in acts.items()]
+
+
+def of_block(event: BlockChanged) -> None:
+    """Take back live what a block hides of each of the two's notifications: by the other, or about what is theirs."""
+    with db.transaction() as conn:
+        for user_id, other_id in ((event.user_id, event.other_id), (event.other_id, event.user_id)):
+            store.LOOK_BETWEEN.run(conn, user_id=user_id, other_id=other_id, **_now())
+    events.after_commit()
+
+
+def of_user(event: UserChanged) -> None:
+    """Have others hear of what shows no more when somebody is suspended: what they did, and what is below their posts.
+
+    When they are back it is in the lists again, and is not told.
+    """
+    if event.came_or_went:
+        _look_by(event.user_id)
+        for batch in posts.all_of(event.user_id):
+            for post_id in batch:
+                _look_below(post_id)
+
+
+def _look_by(actor_id: int) -> None:
+    after = 0
+    while True:
+        with db.connection() as conn:
+            after = store.LOOK_BY.one(conn, actor_id=actor_id, after=after, limit=_BATCH, **_now()).id
+        if not after:
+            return
+        events.after_commit()
+
+
+def _look_below(post_id: int) -> None:
+    """Have those who were told of what others did below a post hear if it shows no more."""
+    for batch in comments.below(post_id):
+        mentioned = profiles.lasting(list({name for said in batch for name in said.mentions}))
+        groups = [group for said in batch for group in _of_author(said.id, said.author_id)]
+        groups += [
+            (mentioned[name], "mention", f"comment:{ids.encode(said.id)}")
+            for said in batch
+            for name in said.mentions
+            if name in mentioned
+        ]
+        _look_at(groups)
+
+
+def _of_author(comment_id: int, author_id: int) -> list[tuple[int, str, str]]:
+    """The groups in which a comment's author is told of what others did with it."""
+    subject = f"comment:{ids.encode(comment_id)}"
+    return [(author_id, "reply", subject), (author_id, "reaction", subject)]
+
+
+def _look_at(groups: Sequence[tuple[int, str, str]]) -> None:
+    """Have the users of groups (user, type, subject) hear of those that show no more."""
+    with db.connection() as conn:
+        store.LOOK_AT.run(
+            conn,
+            user_ids=[user_id for user_id, _, _ in groups],
+            kinds=[kind for _, kind, _ in groups],
+            subjects=[subject for _, _, subject in groups],
+            **_now(),
+        )
+    events.after_commit()
+
+
+def _now() -> dict[str, Any]:
+    return {"now": clock.now_ms(), "trace": log.trace_id.get() or None}
 
 
 def apply(acts: Sequence[Act]) -> None:
@@ -153,12 +227,13 @@ def push(event: NotificationChanged) -> None:
     """Tell the user's sockets what a notification is by now: each change is heard, once, at least in what it led to.
 
     Before that, what is cached of them is dropped: who hears of a change reads it. What is told goes by the version
-    that was read: of two at once the older never comes last.
+    that was read: of two at once the older never comes last, nor what shows after that it does no more.
     """
     which = {"id": event.notification_id, "user_id": event.user_id}
-    with db.connection() as conn:
-        if store.BEGIN_TELLING.maybe(conn, **which, due_at=event.due_at, now=clock.now_ms()) is None:
-            return
+    if event.news:
+        with db.connection() as conn:
+            if store.BEGIN_TELLING.maybe(conn, **which, due_at=event.due_at, now=clock.now_ms()) is None:
+                return
     refresh(event.user_id)
     with db.connection() as conn:
         group = store.BY_ID.maybe(conn, **which)
@@ -166,13 +241,13 @@ def push(event: NotificationChanged) -> None:
         return
     once = f"notification:{ids.encode(group.id)}"
     found = profiles.load_cards_sync(group.actors)
-    if found:
-        there = reads.encoded(projection.entry_of(group), found)
-        publish.deliver([event.user_id], "notification.created", there, once=once, version=group.version)
-    else:
+    if not found:
         # Nobody is left in it who may be seen. It may have been made and taken back at once, and be news to nobody.
         gone = b'{"id":"%b"}' % ids.encode(group.id).encode()
-        publish.deliver([event.user_id], "notification.revoked", gone, once=once, version=group.version)
+        publish.deliver([event.user_id], "notification.revoked", gone, once=once, version=2 * group.version + 1)
+    elif event.news:
+        there = reads.encoded(projection.entry_of(group), found)
+        publish.deliver([event.user_id], "notification.created", there, once=once, version=2 * group.version)
 
 
 def mark_read(caller: Caller, notification_id: NotificationId) -> Encoded:

@@ -69,11 +69,15 @@ class NotificationSettingsEdit(msgspec.Struct, frozen=True, forbid_unknown_field
 
 
 class NotificationChanged(Event, frozen=True):
-    """A notification was made, grew, shrank, or was taken back; what it is by now is to be told at `due_at`."""
+    """A notification was made, grew, or was taken back; what it is by now is to be told at `due_at`.
+
+    Without `news` nobody acted in it, but it may be that it shows no more: that alone is told.
+    """
 
     notification_id: int
     user_id: int
     due_at: int
+    news: bool = True
 
 
 class NotificationsRead(Event, frozen=True):

@@ -1,17 +1,23 @@
-"""Notifications as their owner sees them: groups in the first trip, actors' cards and relations in the second."""
+"""Notifications as their owner sees them: groups in the first trip, and in the second what decides whether they show.
+
+That is the cards of actors and of the authors of what a group is about, how the owner stands to them, and whether it is
+there.
+"""
 
 from collections.abc import Collection, Sequence
 from typing import Any, get_args
 
+from shared.comments import reads as comments
 from shared.kernel import cache, db, guard, ids
 from shared.kernel.endpoint import Caller, Encoded
 from shared.kernel.pages import PageQuery, refilled
 from shared.notifications import projection, store
 from shared.notifications.model import NotificationSettings, NotificationType
 from shared.notifications.projection import NOTIFICATIONS, Entry
+from shared.posts import reads as posts
 from shared.profiles import reads as profiles
 from shared.visibility import reads as visibility
-from shared.visibility.model import may_notify
+from shared.visibility.model import may_notify, may_see
 
 
 async def page(caller: Caller, query: PageQuery) -> Encoded:
@@ -76,14 +82,26 @@ def _load(user_id: int, before: int, count: int) -> list[Entry]:
 
 
 async def _visible(caller: Caller, entries: Sequence[Entry]) -> list[tuple[int, bytes]]:
-    actors = list({actor: None for entry in entries for actor in entry.actors})
-    if not actors:
+    if not entries:
         return []
+    people = list({person: None for entry in entries for person in (*entry.actors, *entry.authors)})
+    post_ids = list({entry.post_id: None for entry in entries if entry.post_id is not None})
+    comment_ids = list({entry.comment_id: None for entry in entries if entry.comment_id is not None})
+    subjects = [*map(posts.ask_author, post_ids), *map(comments.ask_author, comment_ids)]
+    replies: list[Any]
     try:
-        replies = await cache.run(profiles.ask_cards(actors), visibility.ask(caller.user_id, actors))
+        replies = await cache.run(profiles.ask_cards(people), visibility.ask(caller.user_id, people), *subjects)
     except cache.CacheUnavailable:
-        replies = [[None] * len(actors), [None]]
-    found = await profiles.take_cards(actors, replies[0])
-    relations = await visibility.take(caller.user_id, actors, replies[1])
-    heard = {actor: card for actor, card in found.items() if may_notify(relations[actor])}
-    return [(entry.position, encoded(entry, heard)) for entry in entries if not heard.keys().isdisjoint(entry.actors)]
+        replies = [[None] * len(people), [None], *[None] * len(subjects)]
+    found = await profiles.take_cards(people, replies[0])
+    relations = await visibility.take(caller.user_id, people, replies[1])
+    there = {*await posts.take_authors(post_ids, replies[2 : 2 + len(post_ids)])}
+    there |= {*await comments.take_authors(comment_ids, replies[2 + len(post_ids) :])}
+    seen = {person for person in found if may_see(relations[person])}
+    heard = {person: card for person, card in found.items() if may_notify(relations[person])}
+
+    def shows(entry: Entry) -> bool:
+        needed = {one for one in (entry.post_id, entry.comment_id) if one is not None}
+        return needed <= there and seen.issuperset(entry.authors) and not heard.keys().isdisjoint(entry.actors)
+
+    return [(entry.position, encoded(entry, heard)) for entry in entries if shows(entry)]

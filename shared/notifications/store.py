@@ -2,12 +2,15 @@
 
 import msgspec
 
-from shared.kernel import db
-from shared.visibility.model import MAY_NOT_NOTIFY_SQL
+from shared.kernel import db, ids
+from shared.visibility.model import MAY_NOT_NOTIFY_SQL, SEES_SQL
 
 
 class GroupRow(msgspec.Struct, frozen=True):
-    """A group as its owner may see it, latest actors first. Only `latest_id`, by which it is ordered, is anyone's."""
+    """A group as its owner may see it, latest actors first. Only `latest_id`, by which it is ordered, is anyone's.
+
+    It is about a post, or about a comment on one, or about its owner.
+    """
 
     id: int
     user_id: int
@@ -19,6 +22,10 @@ class GroupRow(msgspec.Struct, frozen=True):
     unread: bool
     version: int
     actors: list[int]
+    post_id: int | None
+    post_author_id: int | None
+    comment_id: int | None
+    comment_author_id: int | None
 
 
 class GroupKeyRow(msgspec.Struct, frozen=True):
@@ -113,14 +120,18 @@ SET_ACTS = db.Statement(
 # still is: of that nobody is told.
 #
 # The event that tells it live is due `:apart` after it was last told. While one is on its way, that one tells this
-# change too, and there is no other: unless it has been overdue since `:lost`, and may never come.
+# change too, and there is no other: unless it has been overdue since `:lost`, and may never come. An act undone is no
+# news while others are left, nor a newer version: under that an event that comes again would tell it. Its own event is
+# for what is cached, and in case that none of the others is seen.
+_NEWS = "(h.added OR n.actor_count + h.step = 0 OR n.tell_at IS NOT NULL)"
 COUNT_ACTS = db.Statement(
-    """WITH changed AS (
-         UPDATE notifications n SET version = n.version + 1, actor_count = n.actor_count + h.step,
-                unread = n.unread OR h.added,
+    f"""WITH changed AS (
+         UPDATE notifications n SET version = n.version + CAST({_NEWS} AS integer),
+                actor_count = n.actor_count + h.step, unread = n.unread OR h.added,
                 latest_id = (SELECT max(act_id) FROM notification_actors
                               WHERE notification_id = n.id AND act_id IS NOT NULL),
-                tell_at = CASE WHEN n.tell_at > :lost THEN n.tell_at ELSE greatest(:now, n.told_at + :apart) END
+                tell_at = CASE WHEN n.tell_at > :lost THEN n.tell_at
+                               WHEN {_NEWS} THEN greatest(:now, n.told_at + :apart) END
            FROM unnest(CAST(:ids AS bigint[]), CAST(:steps AS bigint[]), CAST(:added AS boolean[]))
                 AS h (id, step, added)
           WHERE n.id = h.id AND (n.actor_count > 0 OR h.added)
@@ -128,9 +139,10 @@ COUNT_ACTS = db.Statement(
        ), told AS (
          INSERT INTO outbox (topic, payload, trace, created_at, due_at)
          SELECT 'notification_changed',
-                convert_to(CAST(json_build_object('notification_id', id, 'user_id', user_id, 'due_at', tell_at)
+                convert_to(CAST(json_build_object('notification_id', id, 'user_id', user_id,
+                                                  'due_at', coalesce(tell_at, :now), 'news', tell_at IS NOT NULL)
                                 AS text), 'UTF8'),
-                :trace, :now, tell_at
+                :trace, :now, coalesce(tell_at, :now)
            FROM changed WHERE on_its_way IS NOT TRUE
        )
        SELECT DISTINCT user_id FROM changed""",
@@ -144,6 +156,14 @@ BEGIN_TELLING = db.Statement(
         WHERE id = :id AND user_id = :user_id AND (tell_at IS NULL OR tell_at <= :due_at) RETURNING user_id""",
     OwnerRow,
 )
+
+# An event for each group of `source` that may show no more, or again: it is looked at when that is heard.
+_LOOK = """INSERT INTO outbox (topic, payload, trace, created_at)
+       SELECT 'notification_changed',
+              convert_to(CAST(json_build_object('notification_id', id, 'user_id', user_id,
+                                                'due_at', CAST(:now AS bigint), 'news', false) AS text), 'UTF8'),
+              :trace, :now
+         FROM {source}"""
 # The gate, when it is read: who is hidden from the owner, or gone, is neither shown nor counted. Of a group the newest
 # 1,000 acts are looked at, an index range, and the hidden among them taken from its count: to look at all of a million
 # for each read would cost more than a number that large is worth. OFFSET 0 has `hides` worked out once an act.
@@ -153,31 +173,87 @@ _LOOKED_AT = """(SELECT actor_id, act_id, actor_id IN (SELECT other_id FROM hidd
                     FROM (SELECT actor_id, act_id FROM notification_actors
                            WHERE notification_id = n.id AND act_id IS NOT NULL
                            ORDER BY act_id DESC LIMIT 1000) newest OFFSET 0) a"""
-_SEEN = f"""{_HIDDEN}
+# What a group is about: its subject has the type and the text form of the id. Two look-ups.
+_ABOUT = f"""LEFT JOIN LATERAL (
+          SELECT p.id AS post_id, p.author_id AS post_author_id, CAST(NULL AS bigint) AS comment_id,
+                 CAST(NULL AS bigint) AS comment_author_id, p.deleted_at IS NULL AS is_there
+            FROM posts p WHERE starts_with(n.subject, 'post:') AND p.id = {ids.decoded_sql("substr(n.subject, 6)")}
+           UNION ALL
+          SELECT p.id, p.author_id, c.id, c.author_id, p.deleted_at IS NULL AND c.deleted_at IS NULL
+            FROM comments c JOIN posts p ON p.id = c.post_id
+           WHERE starts_with(n.subject, 'comment:') AND c.id = {ids.decoded_sql("substr(n.subject, 9)")}
+        ) about ON true"""
+# The other half of the gate: whether its owner may see what a group is about. Lists of groups are kept without it, so
+# that nobody's have to be found when it changes: who reads one asks it.
+_SHOWS = f"""(starts_with(n.subject, 'user:')
+              OR about.is_there AND {SEES_SQL.format(other="about.post_author_id")}
+                 AND (about.comment_id IS NULL OR {SEES_SQL.format(other="about.comment_author_id")}))"""
+
+
+def _seen(acts: str) -> str:
+    """Groups with what is seen of `acts`, those that were looked at."""
+    return f"""{_HIDDEN}
        SELECT n.id, n.user_id, n.type, n.subject, n.latest_id, seen.latest_id, n.actor_count - seen.hidden, n.unread,
-              n.version, ARRAY(SELECT unnest(seen.actors) LIMIT 3)
-         FROM notifications n
+              n.version, ARRAY(SELECT unnest(seen.actors) LIMIT 3),
+              about.post_id, about.post_author_id, about.comment_id, about.comment_author_id
+         FROM notifications n {_ABOUT}
         CROSS JOIN LATERAL (
           SELECT max(act_id) FILTER (WHERE NOT hides) AS latest_id, count(*) FILTER (WHERE hides) AS hidden,
                  array_agg(actor_id ORDER BY act_id DESC) FILTER (WHERE NOT hides) AS actors
-            FROM {_LOOKED_AT}
+            FROM {acts}
         ) seen"""
+
+
 OF_USER = db.Statement(
-    f"""{_SEEN}
+    f"""{_seen(_LOOKED_AT)}
         WHERE n.user_id = :user_id AND n.latest_id < :before AND seen.latest_id IS NOT NULL
+          AND (starts_with(n.subject, 'user:') OR about.post_id IS NOT NULL)
         ORDER BY n.latest_id DESC LIMIT :limit""",
     GroupRow,
 )
-BY_ID = db.Statement(f"{_SEEN} WHERE n.id = :id AND n.user_id = :user_id", GroupRow)
+# Nobody is seen in it where what it is about is not.
+BY_ID = db.Statement(
+    f"""{_seen(f"{_LOOKED_AT} WHERE {_SHOWS}")} WHERE n.id = :id AND n.user_id = :user_id""",
+    GroupRow,
+)
 # Of most groups one act is looked at.
 UNREAD = db.Statement(
     f"""{_HIDDEN}
        SELECT count(*) FROM (
-         SELECT FROM notifications n
-          WHERE n.user_id = :user_id AND n.latest_id IS NOT NULL AND n.unread
+         SELECT FROM notifications n {_ABOUT}
+          WHERE n.user_id = :user_id AND n.latest_id IS NOT NULL AND n.unread AND {_SHOWS}
             AND EXISTS (SELECT FROM {_LOOKED_AT} WHERE NOT a.hides)
           LIMIT 1000) unread""",
     CountRow,
+)
+# Those of a user about what is another's, or in which that one acted. All of the user's are looked through: neither of
+# the two has an index, and a block is rare.
+LOOK_BETWEEN = db.Statement(
+    _LOOK.format(
+        source=f"""notifications n {_ABOUT}
+        WHERE n.user_id = :user_id AND n.latest_id IS NOT NULL
+          AND (CAST(:other_id AS bigint) IN (about.post_author_id, about.comment_author_id)
+               OR EXISTS (SELECT FROM notification_actors a WHERE a.notification_id = n.id
+                             AND a.actor_id = :other_id AND a.act_id IS NOT NULL))"""
+    )
+)
+LOOK_AT = db.Statement(
+    _LOOK.format(
+        source="""notifications n
+         JOIN unnest(CAST(:user_ids AS bigint[]), CAST(:kinds AS text[]), CAST(:subjects AS text[]))
+              AS g (user_id, type, subject) USING (user_id, type, subject)
+        WHERE n.latest_id IS NOT NULL"""
+    )
+)
+# Those in which somebody acted, a batch at a time. Gives the last one's id, 0 when there are no more.
+LOOK_BY = db.Statement(
+    f"""WITH batch AS MATERIALIZED (
+         SELECT notification_id AS id FROM notification_actors
+          WHERE actor_id = :actor_id AND notification_id > :after AND act_id IS NOT NULL
+          ORDER BY notification_id LIMIT :limit
+       ), told AS ({_LOOK.format(source="batch JOIN notifications USING (id)")})
+       SELECT coalesce(max(id), 0) FROM batch""",
+    IdRow,
 )
 MARK_READ = db.Statement("UPDATE notifications SET unread = false WHERE id = :id AND user_id = :user_id AND unread")
 WITH_GONE_ACTORS = db.Statement(

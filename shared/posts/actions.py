@@ -183,6 +183,8 @@ def _answer(caller: Caller, part: Part, row: store.EngagedRow, *commands: cache.
         *engagement.changed(part, caller.user_id, row.id, done, row.engagement_version),
         *commands,
     )
+    if not row.visible:
+        raise NotFound("post_not_found")  # what was undone stays so
     author = profiles.card(row.author_id, row.username, row.name, row.picture)
     return Encoded(reads.spliced(projection.body(row), author, done))
 

@@ -15,6 +15,7 @@ from shared.kernel import cache, db, ids
 from shared.kernel.projection import put
 from shared.kernel.recent import Recent
 from shared.kernel.timeline import Timeline
+from shared.live import publish as live
 from shared.media import reads as media
 from shared.posts import store
 from shared.posts.model import PostCore, PostCounts, entities_in
@@ -47,9 +48,20 @@ def core_of(row: store.PostRow) -> PostCore:
         ],
         created_at=row.created_at,
         edited_at=row.edited_at,
-        counts=PostCounts(row.reaction_count, row.comment_count, row.repost_count, row.save_count),
+        counts=_counts(row),
         reactions=row.reactions,
     )
+
+
+def _counts(row: store.PostRow) -> PostCounts:
+    return PostCounts(row.reaction_count, row.comment_count, row.repost_count, row.save_count)
+
+
+def metrics(row: store.PostRow) -> cache.Command:
+    """The command that tells who subscribes to a post how it is counted; of a deleted one, that it is gone."""
+    if row.deleted_at is not None:
+        return live.hidden(row.id)
+    return live.metrics("post", row.id, row.version, _counts(row), row.reactions)
 
 
 def body(row: store.PostRow) -> bytes:

@@ -33,7 +33,8 @@ class PostRow(msgspec.Struct, frozen=True):
 class EngagedRow(PostRow, frozen=True):
     """A post after its engagement with a user was changed, or found as wished; what its author's card is made of.
 
-    `changed`: whether there was anything to change; `act_id` is then what was done or undone.
+    `changed`: whether there was anything to change; `act_id` is then what was done or undone. `visible`: whether the
+    user may see the post.
     """
 
     username: str
@@ -45,6 +46,7 @@ class EngagedRow(PostRow, frozen=True):
     reposted: bool
     engagement_version: int
     act_id: int
+    visible: bool
 
 
 class ListedRow(msgspec.Struct, frozen=True, array_like=True):
@@ -94,14 +96,14 @@ OF_AUTHOR = db.Statement(
     IdRow,
 )
 
-# Those that `:user_id` may see: what is there, of an author who is there, with no block between them.
-_VISIBLE = f"""posts s JOIN users u ON u.id = s.author_id
-   WHERE s.id = :subject_id AND s.deleted_at IS NULL AND u.state = 'active'
-     AND {MAY_SEE_SQL.format(other="s.author_id")}"""
+_THERE = "posts s JOIN users u ON u.id = s.author_id WHERE s.id = :subject_id AND s.deleted_at IS NULL"
+# Those that `:user_id` may see: of an author who is there, with no block between them.
+_VISIBLE = f"(u.state = 'active' AND {MAY_SEE_SQL.format(other='s.author_id')})"
 
 
 def _change(event: type[Engaged], *, undo: bool = False) -> db.Statement[EngagedRow]:
-    return db.Statement(change_sql(event, undo=undo, kind="post", visible=_VISIBLE, columns=_COLUMNS), EngagedRow)
+    sql = change_sql(event, undo=undo, kind="post", there=_THERE, visible=_VISIBLE, columns=_COLUMNS)
+    return db.Statement(sql, EngagedRow)
 
 
 REACT, UNREACT = _change(PostReacted), _change(PostReacted, undo=True)

@@ -80,20 +80,21 @@ def follow(caller: Caller, username: Username) -> Profile:
 
 
 def unfollow(caller: Caller, username: Username) -> Profile:
-    """Stop following `username`. Raises as `follow` does."""
+    """Stop following `username`, also where NotFound is raised for one who is suspended. Raises as `follow` does."""
     return _change(caller, username, store.UNFOLLOW, "unfollow")
 
 
 def block(caller: Caller, username: Username) -> Profile:
     """Block `username`, which ends both follows. Their profile is answered this once.
 
-    Raises Invalid for yourself, NotFound for one who is gone or has blocked the caller.
+    Raises Invalid for yourself, NotFound for one who is gone, or has blocked the caller: that one is blocked all the
+    same.
     """
     return _stand(caller, username, store.BLOCK, "block", begins=True)
 
 
 def unblock(caller: Caller, username: Username) -> Profile:
-    """Block `username` no more; follows stay ended. Raises as `block` does."""
+    """Block `username` no more, also where NotFound is raised; follows stay ended. Raises as `block` does."""
     return _stand(caller, username, store.UNBLOCK, "unblock", begins=False)
 
 
@@ -103,7 +104,7 @@ def mute(caller: Caller, username: Username) -> Profile:
 
 
 def unmute(caller: Caller, username: Username) -> Profile:
-    """Mute `username` no more. Raises as `follow` does."""
+    """Mute `username` no more, also where NotFound is raised. Raises as `follow` does."""
     return _stand(caller, username, store.UNMUTE, "unmute", begins=False)
 
 
@@ -115,7 +116,7 @@ def _change(caller: Caller, username: str, statement: db.Statement[store.FollowR
         if row is not None and row.visible and not row.changed:
             # It was so already, or another request made it so while this one waited: what there is now, is asked anew.
             row = statement.maybe(conn, **params)
-        if row is None or not row.visible:
+        if row is None or not (row.visible or row.changed):
             raise _refusal(conn, caller, username, verb)
     own = store.RelationshipRow(
         caller.user_id, row.followee_id, row.follow_id, None, row.mute_id, False, row.muting, row.version
@@ -143,6 +144,8 @@ def _stand(
     own, theirs = by_user.get(caller.user_id), by_user.get(row.other_id)
     if row.changed:
         _tell(caller, row, own)
+    if not row.visible:
+        raise NotFound("user_not_found")
     relation = Relation() if own is None else Relation(own.follow_id is not None, own.blocking, own.muting)
     followed_by = theirs is not None and theirs.follow_id is not None
     return _fresh_profile(row.other_id, row.users, relation, followed_by=followed_by)
@@ -169,7 +172,7 @@ def _refusal(conn: db.Connection, caller: Caller, username: str, verb: str) -> E
 def _fresh_profile(user_id: int, users: list[store.UserRow], relation: Relation, *, followed_by: bool) -> Profile:
     user = next(user for user in users if user.id == user_id)
     if user.state != "active":
-        raise NotFound("user_not_found")  # gone while this waited for the lock
+        raise NotFound("user_not_found")  # suspended, or gone while this waited for the lock
     rest = projection.rest_of(user)
     return Profile(
         user=msgspec.json.decode(projection.encoded_card(user), type=UserCard),

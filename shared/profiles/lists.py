@@ -17,7 +17,7 @@ from shared.kernel.timeline import Timeline
 from shared.profiles import projection, reads, store
 from shared.visibility import followed_by
 from shared.visibility import reads as visibility
-from shared.visibility.model import STRANGERS, Relation, lists_as_blocked, lists_as_muted, may_see
+from shared.visibility.model import Relation, lists_as_blocked, lists_as_muted, may_see
 
 # Asked for beyond a page, so that what the gate takes out seldom costs a third trip.
 _SPARE: Final = 5
@@ -42,10 +42,10 @@ BLOCKED: Final = UserList("b", projection.BLOCKED, store.BLOCKED, lists_as_block
 MUTED: Final = UserList("m", projection.MUTED, store.MUTED, lists_as_muted)
 
 
-async def of_user(viewer: Caller | None, username: Username, which: UserList, query: PageQuery) -> Encoded:
-    """A page of a user's list, as `viewer` may see it. Raises NotFound where they may not see the user."""
+async def of_user(caller: Caller, username: Username, which: UserList, query: PageQuery) -> Encoded:
+    """A page of a user's list, as the caller may see it. Raises NotFound where they may not see the user."""
     before = query.before(which.letter)
-    return await _page(viewer, await reads.resolve(username), which, query.limit, before)
+    return await _page(caller, await reads.resolve(username), which, query.limit, before)
 
 
 async def own(caller: Caller, which: UserList, query: PageQuery) -> Encoded:
@@ -53,12 +53,12 @@ async def own(caller: Caller, which: UserList, query: PageQuery) -> Encoded:
     return await _page(caller, caller.user_id, which, query.limit, query.before(which.letter))
 
 
-async def _page(viewer: Caller | None, owner: int, which: UserList, limit: int, before: int | None) -> Encoded:
+async def _page(caller: Caller, owner: int, which: UserList, limit: int, before: int | None) -> Encoded:
     shown: list[tuple[int, bytes]] = []
     wanted = limit + 1 + _SPARE
     while True:
         entries = await _entries(which, owner, before, wanted)
-        shown += await _visible(viewer, owner, which.shows, entries)
+        shown += await _visible(caller, owner, which.shows, entries)
         if len(shown) > limit or len(entries) < wanted:
             break
         before = entries[-1][0]
@@ -69,31 +69,27 @@ async def _page(viewer: Caller | None, owner: int, which: UserList, limit: int, 
 
 
 async def _visible(
-    viewer: Caller | None, owner: int, shows: Shows, entries: Sequence[tuple[int, int]]
+    caller: Caller, owner: int, shows: Shows, entries: Sequence[tuple[int, int]]
 ) -> list[tuple[int, bytes]]:
-    """The entries that `viewer` is shown, with their positions. Raises NotFound where the owner is hidden or gone."""
+    """The entries that the caller is shown, with their positions. Raises NotFound where the owner is hidden or gone."""
     people = list(dict.fromkeys([owner, *[user_id for _, user_id in entries]]))
-    commands: list[cache.Command] = [reads.ask_cards(people)]
-    if viewer is not None:
-        commands += [visibility.ask(viewer.user_id, people), followed_by.ask(viewer.user_id, people)]
+    me = caller.user_id
     try:
-        replies: list[Any] = await cache.run(*commands)
+        replies: list[Any] = await cache.run(
+            reads.ask_cards(people), visibility.ask(me, people), followed_by.ask(me, people)
+        )
     except cache.CacheUnavailable:
         replies = [[None] * len(people), [None], [None] * len(people)]
     cards = await reads.take_cards(people, replies[0])
-    relations: dict[int, Relation] = {}
-    followers: set[int] = set()
-    if viewer is not None:
-        relations = await visibility.take(viewer.user_id, people, replies[1])
-        followers = await followed_by.take(viewer.user_id, people, replies[2])
-    if owner not in cards or not may_see(relations.get(owner, STRANGERS)):
+    relations = await visibility.take(me, people, replies[1])
+    followers = await followed_by.take(me, people, replies[2])
+    if owner not in cards or not may_see(relations[owner]):
         raise NotFound("user_not_found")
     shown: list[tuple[int, bytes]] = []
     for position, user_id in entries:
         card = cards.get(user_id)
-        relation = relations.get(user_id, STRANGERS)
-        if card is not None and shows(relation):
-            seen = b"null" if viewer is None else _encoded_viewer(relation, user_id in followers)
+        if card is not None and shows(relations[user_id]):
+            seen = _encoded_viewer(relations[user_id], user_id in followers)
             shown.append((position, b'{"user":%b,"viewer":%b}' % (card.json, seen)))
     return shown
 

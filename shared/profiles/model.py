@@ -61,16 +61,17 @@ class Profile(msgspec.Struct, frozen=True):
 
 
 class ListedUser(msgspec.Struct, frozen=True):
-    """A user in a list, and how the one who looks stands to them. `viewer` is null for visitors."""
+    """A user in a list, and how the one who looks stands to them."""
 
     user: UserCard
-    viewer: ProfileViewer | None
+    viewer: ProfileViewer
 
 
 class UserChanged(Event, frozen=True):
-    """A user signed up, or their profile, counts or state changed."""
+    """A user signed up, or their profile, counts or state changed; `came_or_went`: suspended, or that no more."""
 
     user_id: int
+    came_or_went: bool = False
 
 
 class FollowChanged(Event, frozen=True):

@@ -10,6 +10,7 @@ from shared.kernel import cache, db, guard, ids, running, single_flight
 from shared.kernel.endpoint import Caller, Username
 from shared.kernel.problems import NotFound
 from shared.kernel.projection import body_of
+from shared.live import publish as live
 from shared.profiles import projection, store
 from shared.profiles.model import Profile, ProfileViewer, UserCard
 from shared.visibility import reads as visibility
@@ -76,6 +77,14 @@ def named(usernames: list[str]) -> dict[str, int]:
         return {}
     with db.connection() as conn:
         return {row.username: row.id for row in store.BY_USERNAMES.all(conn, usernames=usernames)}
+
+
+def lasting(usernames: list[str]) -> dict[str, int]:
+    """The ids of those among `usernames` who exist, or are suspended: who come back to what is theirs."""
+    if not usernames:
+        return {}
+    with db.connection() as conn:
+        return {row.username: row.id for row in store.LASTING.all(conn, usernames=usernames)}
 
 
 def username_of(user_id: int) -> str | None:
@@ -203,7 +212,9 @@ def followers_after(user_id: int, after: int, limit: int) -> list[tuple[int, int
 
 def refresh(user_ids: Sequence[int]) -> None:
     """Bring users in Redis up to date. Raises CacheUnavailable, DatabaseUnavailable."""
-    cache.run_sync(*projection.rows(projection.load(user_ids)))
+    found = projection.load(user_ids)
+    gone = [row.id for row in found if row.state != "active"]
+    cache.run_sync(*projection.rows(found), *([live.hidden(*gone)] if gone else []))
 
 
 def refresh_relationship(user_id: int, other_id: int, *, block: bool = False) -> None:
@@ -214,7 +225,8 @@ def refresh_relationship(user_id: int, other_id: int, *, block: bool = False) ->
     with db.connection() as conn:
         row = store.RELATIONSHIP.maybe(conn, user_id=user_id, other_id=other_id)
     if row is not None:
-        cache.run_sync(*projection.relationship(row), *(projection.unblocked(row) if block else []))
+        hidden = [live.hidden(user_id, other_id)] if row.blocking else []
+        cache.run_sync(*projection.relationship(row), *(projection.unblocked(row) if block else []), *hidden)
 
 
 class UserState(msgspec.Struct, frozen=True):

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from shared.kernel import db
+from shared.visibility.model import MAY_SEE_SQL
 
 
 class UserRow(msgspec.Struct, frozen=True):
@@ -91,9 +92,13 @@ class FollowRow(msgspec.Struct, frozen=True):
 
 
 class StandRow(msgspec.Struct, frozen=True):
-    """A user after a change of how one stands to them; the rows of both, those that there are, and both users."""
+    """A user after a change of how one stands to them; the rows of both, those that there are, and both users.
+
+    `visible`: whether one may see them, but for a block of one's own that the change is about.
+    """
 
     other_id: int
+    visible: bool
     changed: bool
     relationships: list[RelationshipRow]
     users: list[UserRow]
@@ -129,6 +134,10 @@ USERS = db.Statement(f"SELECT {_COLUMNS} FROM users WHERE id = ANY(CAST(:ids AS 
 BY_USERNAME = db.Statement("SELECT id FROM users WHERE username = :username AND state = 'active'", IdRow)
 BY_USERNAMES = db.Statement(
     "SELECT id, username FROM users WHERE username = ANY(CAST(:usernames AS text[])) AND state = 'active'",
+    NameRow,
+)
+LASTING = db.Statement(
+    "SELECT id, username FROM users WHERE username = ANY(CAST(:usernames AS text[])) AND state <> 'deleted'",
     NameRow,
 )
 FOLLOWS_AMONG = db.Statement(
@@ -182,20 +191,17 @@ MUTED = db.Statement(
 
 # One statement, one round trip: the row, both counts, the events, and all that the answer shows. Both users are locked
 # in the order of their ids, so that two who follow each other at once don't deadlock; by advisory locks, since a row
-# locked first and updated then can deadlock with those that wait for it. Across a block, or with one who is gone,
-# nothing is changed: whether there is a block is asked when the locks are held, since a block holds them too. What
-# else it reads besides the rows that it changes may be from before it waited for the locks: who finds nothing to change
-# asks again.
+# locked first and updated then can deadlock with those that wait for it. Nobody follows across a block, or who is gone;
+# but a follow of one who is suspended can be taken back. Whether there is a block is asked when the locks are held,
+# since a block holds them too. What else it reads besides the rows that it changes may be from before it waited for the
+# locks: who finds nothing to change asks again.
 _CHANGE_FOLLOW = """
 WITH target AS MATERIALIZED (
-  SELECT u.id, u.state = 'active' AND NOT EXISTS (
-           SELECT FROM relationships b WHERE b.blocked_at IS NOT NULL
-              AND ((b.user_id = u.id AND b.other_id = :user_id) OR (b.user_id = :user_id AND b.other_id = u.id))
-         ) AS visible
-    FROM users u WHERE u.username = :username AND u.id <> :user_id
+  SELECT u.id, u.state = 'active' AND {may_see} AS visible
+    FROM users u WHERE u.username = :username AND u.id <> :user_id AND u.state <> 'deleted'
 ), locked AS MATERIALIZED (
   SELECT pg_advisory_xact_lock(id) IS NOT NULL AS held
-    FROM (SELECT id FROM (SELECT CAST(:user_id AS bigint) AS id UNION ALL SELECT id FROM target WHERE visible) pair
+    FROM (SELECT id FROM (SELECT CAST(:user_id AS bigint) AS id UNION ALL SELECT id FROM target WHERE {reached}) pair
            ORDER BY id OFFSET 0) ordered
 ), gate AS MATERIALIZED (
   SELECT NOT EXISTS (SELECT FROM relationships_between(:user_id, locks.target) r WHERE r.blocked_at IS NOT NULL) AS open
@@ -234,6 +240,8 @@ FOLLOW = db.Statement(
     _CHANGE_FOLLOW.format(
         columns=_COLUMNS,
         qualified=_QUALIFIED,
+        may_see=MAY_SEE_SQL.format(other="u.id"),
+        reached="visible",
         step="1",
         following="true",
         change="""INSERT INTO relationships AS r (user_id, other_id, follow_id)
@@ -247,6 +255,8 @@ UNFOLLOW = db.Statement(
     _CHANGE_FOLLOW.format(
         columns=_COLUMNS,
         qualified=_QUALIFIED,
+        may_see=MAY_SEE_SQL.format(other="u.id"),
+        reached="true",
         step="-1",
         following="false",
         change="""UPDATE relationships r SET follow_id = NULL, version = r.version + 1 FROM target, gate
@@ -255,13 +265,15 @@ UNFOLLOW = db.Statement(
     FollowRow,
 )
 
-# The same for blocks and mutes. All that it judges by is read when the locks are held. Rows are written as if they
-# might not be there: an INSERT finds those made meanwhile too, an UPDATE does not. A block ends both follows, with
-# their counts and events. Postgres tries the CHECK on counts as the statement first saw them as well, from before a
-# follow that it waited for, hence `greatest`; what is stored is worked out from the counts as they are.
+# The same for blocks and mutes. Who is hidden is not muted, but a mute or a block of them can be taken back, and who
+# blocks can be blocked: none of it is answered (docs/decisions/blocks.md). All that it judges by is read when the locks
+# are held. Rows are written as if they might not be there: an INSERT finds those made meanwhile too, an UPDATE does
+# not. A block ends both follows, with their counts and events. Postgres tries the CHECK on counts as the statement
+# first saw them as well, from before a follow that it waited for, hence `greatest`; what is stored is worked out from
+# the counts as they are.
 _STAND = """
 WITH target AS MATERIALIZED (
-  SELECT id FROM users WHERE username = :username AND state = 'active' AND id <> :user_id
+  SELECT id FROM users WHERE username = :username AND {state} AND id <> :user_id
 ), locked AS MATERIALIZED (
   SELECT pg_advisory_xact_lock(id) IS NOT NULL AS held
     FROM (SELECT id FROM (SELECT CAST(:user_id AS bigint) AS id UNION ALL SELECT id FROM target) pair
@@ -270,12 +282,12 @@ WITH target AS MATERIALIZED (
   SELECT CASE WHEN count(held) = 2 THEN (SELECT id FROM target) END AS id FROM locked
 ), pair AS MATERIALIZED (
   SELECT r.* FROM gate CROSS JOIN LATERAL relationships_between(:user_id, gate.id) r
-), visible AS MATERIALIZED (
-  SELECT id FROM gate
-   WHERE id IS NOT NULL AND NOT EXISTS (SELECT FROM pair WHERE blocked_at IS NOT NULL AND {hides})
+), reached AS MATERIALIZED (
+  SELECT id, NOT EXISTS (SELECT FROM pair WHERE blocked_at IS NOT NULL AND {hides}) AS visible
+    FROM gate WHERE id IS NOT NULL
 ), mine AS (
   INSERT INTO relationships AS r (user_id, other_id, {at}, {id})
-  SELECT CAST(:user_id AS bigint), id, CAST(:at AS bigint), CAST(:act_id AS bigint) FROM visible WHERE {when}
+  SELECT CAST(:user_id AS bigint), id, CAST(:at AS bigint), CAST(:act_id AS bigint) FROM reached WHERE {when}
   ON CONFLICT (user_id, other_id) DO UPDATE
     SET {at} = excluded.{at}, {id} = excluded.{id}, {more} version = r.version + 1
     WHERE (r.{at} IS NULL) <> (excluded.{at} IS NULL)
@@ -318,23 +330,24 @@ WITH target AS MATERIALIZED (
     FROM (SELECT * FROM changed
           UNION ALL SELECT * FROM pair WHERE user_id NOT IN (SELECT user_id FROM changed)) latest
 )
-SELECT visible.id, EXISTS (SELECT FROM mine), (SELECT coalesce(json_agg(stand), '[]') FROM stand),
+SELECT reached.id, reached.visible, EXISTS (SELECT FROM mine), (SELECT coalesce(json_agg(stand), '[]') FROM stand),
        (SELECT json_agg(seen) FROM seen)
-  FROM visible
+  FROM reached
 """
-_HAS_ROW = "EXISTS (SELECT FROM pair WHERE pair.user_id = :user_id)"
-# Who has blocked the other reaches them to take that back, unless they were blocked too.
+# Who has blocked the other sees them once that is taken back, unless they were blocked too.
 _BY_OTHER = "other_id = :user_id"
 _BLOCK = {"at": "blocked_at", "id": "block_id", "topic": "block_changed", "hides": _BY_OTHER}
 _MUTE = {"at": "muted_at", "id": "mute_id", "topic": "mute_changed", "hides": "true"}
-_ENDS_NOTHING = {"more": "", "ends_follows": "false"}
+_BEGINS = {"state": "state = 'active'"}
+_ENDS = {"state": "state <> 'deleted'", "when": "EXISTS (SELECT FROM pair WHERE pair.user_id = :user_id)"}
+_ENDS_NO_FOLLOWS = {"more": "", "ends_follows": "false"}
 
 
 def _stand(**parts: str) -> db.Statement[StandRow]:
     return db.Statement(_STAND.format(columns=_COLUMNS, qualified=_QUALIFIED, **parts), StandRow)
 
 
-BLOCK = _stand(**_BLOCK, when="true", more="follow_id = NULL,", ends_follows="true")
-UNBLOCK = _stand(**_BLOCK, **_ENDS_NOTHING, when=_HAS_ROW)
-MUTE = _stand(**_MUTE, **_ENDS_NOTHING, when="true")
-UNMUTE = _stand(**_MUTE, **_ENDS_NOTHING, when=_HAS_ROW)
+BLOCK = _stand(**_BLOCK, **_BEGINS, when="true", more="follow_id = NULL,", ends_follows="true")
+UNBLOCK = _stand(**_BLOCK, **_ENDS, **_ENDS_NO_FOLLOWS)
+MUTE = _stand(**_MUTE, **_BEGINS, **_ENDS_NO_FOLLOWS, when="visible")
+UNMUTE = _stand(**_MUTE, **_ENDS, **_ENDS_NO_FOLLOWS)

@@ -70,10 +70,11 @@ def test_nothing_is_done_with_a_tombstone_but_hiding_it(alice: Person, bob: Pers
     said, other = write(alice, bob, "Gone"), write(alice, bob, "There")
     react(bob, said, "👍")
     assert delete(alice, said, "everyone").status_code == 204
-    problem(delete(alice, said, "everyone"), 404, "message_not_found")
-    problem(delete(bob, said, "everyone"), 404, "message_not_found")
-    problem(edit(alice, said, text("Back")), 404, "message_not_found")
-    problem(bob.ask("PUT", f"/v1/messages/{said['id']}/reaction", {"emoji": "👍"}), 404, "message_not_found")
+    problem(delete(alice, said, "everyone"), 409, "message_deleted")
+    problem(delete(bob, said, "everyone"), 409, "message_deleted")
+    problem(edit(alice, said, text("Back")), 409, "message_deleted")
+    problem(bob.ask("PUT", f"/v1/messages/{said['id']}/reaction", {"emoji": "👍"}), 409, "message_deleted")
+    problem(bob.ask("DELETE", f"/v1/messages/{said['id']}/reaction"), 409, "message_deleted")
     assert [(one["content"], one["reactions"]) for one in history(bob, alice)] == [(text("There"), []), (None, [])]
     assert delete(bob, said).status_code == 204
     problem(delete(bob, said), 404, "message_not_found")
@@ -129,10 +130,25 @@ def test_deleting_and_editing_at_once_ends_deleted(alice: Person, bob: Person) -
                 threads.submit(delete, alice, said, "everyone"),
                 threads.submit(bob.ask, "PUT", f"/v1/messages/{said['id']}/reaction", {"emoji": "👍"}),
             ]
-            assert {act.result().status_code for act in acts} <= {200, 204, 404}
+            assert {act.result().status_code for act in acts} <= {200, 204, 409}
             assert acts[1].result().status_code == 204
             (latest,) = (one for one in history(bob, alice) if one["id"] == said["id"])
             assert (latest["content"], latest["reactions"]) == (None, [])
+
+
+def test_what_one_did_is_taken_back_also_across_a_block(alice: Person, bob: Person, problem: Problem) -> None:
+    said, other = write(alice, bob, "Mine"), write(bob, alice, "Yours")
+    react(alice, other, "👍")
+    bob.put(f"/v1/users/{alice.username}/block")
+    problem(edit(alice, said, text("Hm")), 404, "message_not_found")
+    problem(alice.ask("PUT", f"/v1/messages/{other['id']}/reaction", {"emoji": "🦊"}), 404, "message_not_found")
+    problem(delete(alice, other, "everyone"), 404, "message_not_found")
+    for _ in range(2):
+        problem(alice.ask("DELETE", f"/v1/messages/{other['id']}/reaction"), 404, "message_not_found")
+    assert delete(alice, said, "everyone").status_code == 204
+    problem(delete(alice, said, "everyone"), 404, "message_not_found")
+    bob.delete(f"/v1/users/{alice.username}/block")
+    assert [(one["content"], one["reactions"]) for one in history(bob, alice)] == [(text("Yours"), []), (None, [])]
 
 
 def test_clearing_is_for_oneself_alone_and_once_is_enough(alice: Person, bob: Person) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from infra.photos import make_photo
 from tests.client import Person, decoded
-from tests.comments.thread import comment, comments, edit, read, reply, status, upload_attachment
+from tests.comments.thread import comment, comments, delete, edit, ids_of, read, reply, status, upload_attachment
 
 Problem = Callable[[httpx.Response, int, str], dict[str, Any]]
 
@@ -79,6 +79,35 @@ def test_an_unknown_comment(alice: Person, problem: Problem, comment_id: str) ->
     for method, tail, more in (("PUT", "", {"emoji": "👍"}), ("DELETE", "", None), ("GET", "s", None)):
         answer = alice.ask(method, f"/v1/comments/{comment_id}/reaction{tail}", more)
         problem(answer, 404, "comment_not_found")
+
+
+def test_a_tombstone_is_read_and_nothing_is_done_with_it(
+    alice: Person, bob: Person, person: Callable[[], Person], problem: Problem
+) -> None:
+    carol, dora = person(), person()
+    top = comment(bob, alice.post_photo("Talk"))
+    carol.put(f"/v1/comments/{top['id']}/reaction", {"emoji": "👍"})
+    below = reply(carol, top)
+    alice.put(f"/v1/users/{dora.username}/block")
+    delete(bob, top)
+    path = f"/v1/comments/{top['id']}"
+    acts = [("POST", "/replies", {"text": "Hm"}), ("PATCH", "", {"text": "Hm"}), ("DELETE", "", None)]
+    acts += [("PUT", "/reaction", {"emoji": "👍"}), ("DELETE", "/reaction", None)]
+    # Whoever asks: that would tell whose it was.
+    for reader in (alice, bob, carol):
+        shown = reader.get(path)
+        assert shown["deleted_at"]
+        assert ids_of(reader.get(f"{path}/replies")["items"]) == [below["id"]]
+        for method, tail, body in acts:
+            problem(reader.ask(method, f"{path}{tail}", body), 409, "comment_deleted")
+        # Its reactions went with it.
+        problem(reader.ask("GET", f"{path}/reactions"), 404, "comment_not_found")
+        assert reader.get(path) == shown
+    for method, tail, body in acts:
+        problem(dora.ask(method, f"{path}{tail}", body), 404, "comment_not_found")
+    delete(carol, below)
+    for method, tail, body in acts:
+        problem(bob.ask(method, f"{path}{tail}", body), 404, "comment_not_found")
 
 
 def test_an_unknown_post(alice: Person, problem: Problem) -> None:

@@ -62,8 +62,8 @@ ROWS = {
     "change_profile_picture": Row("/v1/me/picture", SIGNED_IN.format(422), {}),
     "remove_profile_picture": Row("/v1/me/picture", SIGNED_IN.format(200)),
     "get_profile": Row("/v1/users/{username}", WHO_MAY_SEE),
-    "list_followers": Row("/v1/users/{username}/followers", WHO_MAY_SEE),
-    "list_following": Row("/v1/users/{username}/following", WHO_MAY_SEE),
+    "list_followers": Row("/v1/users/{username}/followers", WHO_MAY_ACT.format(200)),
+    "list_following": Row("/v1/users/{username}/following", WHO_MAY_ACT.format(200)),
     "follow": Row("/v1/users/{username}/follow", TO_ANOTHER),
     "unfollow": Row("/v1/users/{username}/follow", TO_ANOTHER),
     "block": Row("/v1/users/{username}/block", TO_ANOTHER),
@@ -141,9 +141,9 @@ class Cast:
     def stand_anew(self) -> None:
         """The follower follows, one is blocked, and there is nothing else between any, whatever was tried."""
         user = f"/v1/users/{self.owner.username}"
-        for role in ("stranger", "moderator", "follower"):
+        for role in ("stranger", "moderator", "follower", "blocked"):
             for relation in ("block", "mute", "follow"):
-                self.people[role].delete(f"{user}/{relation}")
+                self.people[role].ask("DELETE", f"{user}/{relation}")
         self.people["follower"].follow(self.owner.username)
         self.owner.put(f"/v1/users/{self.people['blocked'].username}/block")
 
@@ -192,6 +192,11 @@ ABSENT = {
 }
 
 
+# Public profiles, posts and their comments, as docs/API.md says. Who follows, reacts or reposts is none of these: of
+# that visitors see the counts.
+READ_SIGNED_OUT = {"get_profile", "list_user_posts", "get_post", "list_post_comments", "get_comment", "list_replies"}
+
+
 @pytest.fixture(scope="module")
 def everybody(stack: Stack) -> Cast:
     targets.load()
@@ -207,6 +212,12 @@ def _as_it_was(everybody: Cast) -> Iterator[None]:
 def test_every_target_has_a_row_of_its_own_path() -> None:
     assert {name: row.path for name, row in ROWS.items()} == {one.name: one.path for one in ENDPOINTS.values()}
     assert all(len(row.statuses.split()) == len(ROLES) for row in ROWS.values())
+
+
+def test_visitors_read_profiles_posts_and_comments_and_nothing_else() -> None:
+    let_in = {name for name, row in ROWS.items() if not row.statuses.startswith("401")}
+    # What is public is for signing up and in.
+    assert {name for name in let_in if ENDPOINTS[name].auth != "public"} == READ_SIGNED_OUT
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -68,8 +68,9 @@ def test_a_block_hides_each_from_the_other_everywhere_at_once(
             assert texts(viewer) == [posts[viewer]["description"]]
             assert hidden.username not in str(viewer.get("/v1/notifications")["items"])
             assert names(viewer.get(f"/v1/users/{carol.username}/following")) == [viewer.username]
-        problem(bob.ask("PUT", f"/v1/users/{ada.username}/block"), 404, "user_not_found")
-        problem(bob.ask("DELETE", f"/v1/users/{ada.username}/block"), 404, "user_not_found")
+        # Who is blocked can block as well, and take it back; no answer tells that there is somebody.
+        for method in ("PUT", "DELETE"):
+            problem(bob.ask(method, f"/v1/users/{ada.username}/block"), 404, "user_not_found")
         assert ada.get("/v1/me")["counts"] == {"posts": 1, "followers": 1, "following": 1}
         assert bob.get("/v1/me")["counts"] == {"posts": 1, "followers": 1, "following": 0}
         # To everybody else nothing is hidden, but the follows are gone.
@@ -154,9 +155,30 @@ def test_a_mute_outlives_a_block(alice: Person, bob: Person, problem: Problem) -
     alice.put(f"/v1/users/{bob.username}/mute")
     block(alice, bob)
     assert names(alice.get("/v1/me/muted")) == []
-    problem(alice.ask("DELETE", f"/v1/users/{bob.username}/mute"), 404, "user_not_found")
     assert alice.delete(f"/v1/users/{bob.username}/block")["viewer"] == NOBODY | {"muting": True}
     assert names(alice.get("/v1/me/muted")) == [bob.username]
+
+
+def test_who_is_blocked_blocks_back_and_it_stands_when_the_first_block_ends(
+    stack: Stack, ada: Person, bob: Person, problem: Problem
+) -> None:
+    to_ada, to_bob = (f"/v1/users/{one.username}" for one in (ada, bob))
+    seen = ada.get(to_bob)
+    bob.follow(ada.username)
+    with standing_still(stack, "background", "relay"):
+        block(ada, bob)
+        for _ in range(2):
+            problem(bob.ask("PUT", f"{to_ada}/block"), 404, "user_not_found")
+        # No list of his says more than that answer; and for her he is as one who is gone.
+        assert names(bob.get("/v1/me/blocked")) == names(ada.get("/v1/me/blocked")) == []
+        problem(ada.ask("DELETE", f"{to_bob}/block"), 404, "user_not_found")
+        for viewer, hidden in ((ada, to_bob), (bob, to_ada)):
+            problem(viewer.ask("GET", hidden), 404, "user_not_found")
+            problem(viewer.ask("PUT", f"{hidden}/follow"), 404, "user_not_found")
+        assert names(bob.get("/v1/me/blocked")) == [ada.username]
+        assert bob.delete(f"{to_ada}/block")["viewer"] == NOBODY
+        assert ada.get(to_bob) == seen
+        assert names(bob.get("/v1/me/blocked")) == []
 
 
 @pytest.mark.parametrize("what", ["block", "mute"])
@@ -211,7 +233,7 @@ class TestAtOnce:
         found = profiles.named([one.username, two.username])
         return any(state.following for state in profiles.follows_among([(found[one.username], found[two.username])]))
 
-    def test_only_one_blocks_the_other(self, person: Callable[[], Person]) -> None:
+    def test_of_two_who_block_each_other_one_is_answered(self, person: Callable[[], Person], problem: Problem) -> None:
         with ThreadPoolExecutor(20) as threads:
             one, two = threads.map(lambda _: person(), range(2))
             acts = [(one, two), (two, one)] * 10
@@ -220,10 +242,12 @@ class TestAtOnce:
             assert len(won) == 1
             (blocker,) = won
             other = two if blocker is one else one
-            assert names(blocker.get("/v1/me/blocked")) == [other.username]
-            assert names(other.get("/v1/me/blocked")) == []
             lost = [answer.status_code for act, answer in zip(acts, answers, strict=True) if act[0] is other]
             assert lost == [404] * 10
+            problem(blocker.ask("DELETE", f"/v1/users/{other.username}/block"), 404, "user_not_found")
+            assert names(blocker.get("/v1/me/blocked")) == []
+            assert names(other.get("/v1/me/blocked")) == [blocker.username]
+            assert other.delete(f"/v1/users/{blocker.username}/block")["viewer"] == NOBODY
 
     def test_everyone_blocks_one_who_is_followed(self, person: Callable[[], Person]) -> None:
         with ThreadPoolExecutor(20) as threads:

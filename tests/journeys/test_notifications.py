@@ -110,7 +110,7 @@ def test_what_was_told_before_stays_and_is_taken_back(owner: Person, bob: Person
 
 def test_an_earlier_act_in_place_of_one_undone_is_taken_while_its_type_is_off(alice: Person, bob: Person) -> None:
     owner, actor = id_of(alice), id_of(bob)
-    subject = f"post:{ids.encode(ids.new_id())}"
+    subject = f"post:{alice.post_photo()['id']}"
     first, second = (made << ids.RANDOM_BITS for made in (1_000, 2_000))
 
     def comments(act_id: int, version: int) -> int:
@@ -127,9 +127,9 @@ def test_an_earlier_act_in_place_of_one_undone_is_taken_while_its_type_is_off(al
 @pytest.mark.parametrize("kind", get_args(NotificationType))
 def test_each_type_has_its_switch(alice: Person, bob: Person, kind: NotificationType) -> None:
     edit(alice, **{kind: False})
+    subject = f"post:{alice.post_photo()['id']}"
     act_of = {
-        each: Act(id_of(alice), each, f"post:{ids.encode(ids.new_id())}", id_of(bob), ids.new_id(), 1)
-        for each in get_args(NotificationType)
+        each: Act(id_of(alice), each, subject, id_of(bob), ids.new_id(), 1) for each in get_args(NotificationType)
     }
     actions.apply(list(act_of.values()))
     assert {one["type"] for one in listed(alice)} == ALL_ON.keys() - {kind}

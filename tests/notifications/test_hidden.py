@@ -118,10 +118,12 @@ def test_a_group_whose_last_visible_actor_goes_is_revoked_live(alice: Person, bo
 def test_pages_past_hidden_groups_are_full(alice: Person, bob: Person, person: Any) -> None:
     carol = person()
     owner, muted, seen = id_of(alice), id_of(bob), id_of(carol)
+    path = f"/v1/posts/{carol.post_photo()['id']}/comments"
+    subjects = [f"comment:{carol.post(path, {'text': 'Yes'})['id']}" for _ in range(30)]
     actions.apply(
         [
-            Act(owner, "mention", f"post:{ids.encode(ids.new_id())}", muted if number % 3 else seen, ids.new_id(), 1)
-            for number in range(30)
+            Act(owner, "mention", subject, muted if number % 3 else seen, ids.new_id(), 1)
+            for number, subject in enumerate(subjects)
         ]
     )
     mutes(owner, muted)

@@ -1,6 +1,6 @@
 """Each change of a notification is told live, once, at least in what it led to."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -35,8 +35,13 @@ WAITING = db.Statement(
 )
 
 
+@pytest.fixture
+def others(person: Callable[[], Person]) -> list[Person]:
+    return [person(), person()]
+
+
 @pytest.fixture(autouse=True)
-def nobody_else_tells(stack: Stack, alice: Person, bob: Person) -> Iterator[None]:
+def nobody_else_tells(stack: Stack, alice: Person, bob: Person, others: list[Person]) -> Iterator[None]:
     with standing_still(stack, "background", "relay"):
         yield
 
@@ -163,3 +168,45 @@ def test_nothing_older_is_told_after_something_newer(alice: Person) -> None:
         for version in (1, 3, 2, 3, 4):
             publish.deliver([id_of(alice)], "test.version", b"%d" % version, once=once, version=version)
         assert told(live, alice, "test.version") == [1, 3, 4]
+
+
+def test_undoing_one_of_several_rings_for_nobody(alice: Person, bob: Person, others: list[Person]) -> None:
+    with alice.live() as live:
+        actions.apply([follow_of(one, alice) for one in (bob, *others)])
+        alice.put("/v1/notifications/read")
+        for event in waiting_for(alice):
+            actions.push(event)
+        (before,) = told(live, alice)
+        assert (before["actor_count"], before["unread"]) == (3, False)
+
+        actions.apply([follow_of(others[1], alice, 2, undone=True)])
+        for event in waiting_for(alice):
+            actions.push(event)
+        (after,) = alice.get("/v1/notifications")["items"]
+        assert (after["actor_count"], after["unread"]) == (2, False)
+        assert told(live, alice) == [before]
+        assert told(live, alice, "notification.revoked") == []
+
+        # What is cached is dropped by it all the same, also if Redis heard of nothing else.
+        assert not all(event.news for event in waiting_for(alice))
+        actions.apply([follow_of(one, alice, 2, undone=True) for one in (bob, others[0])])
+        for event in waiting_for(alice):
+            actions.push(event)
+        assert told(live, alice) == [before]
+        assert told(live, alice, "notification.revoked") == [{"id": before["id"]}]
+
+
+def test_news_that_waits_is_told_though_somebody_else_takes_theirs_back(
+    alice: Person, bob: Person, others: list[Person]
+) -> None:
+    carol, dave = others
+    with alice.live() as live:
+        actions.apply([follow_of(bob, alice), follow_of(carol, alice)])
+        (first,) = waiting_for(alice)
+        actions.push(first)
+        actions.apply([follow_of(carol, alice, 2, undone=True)])
+        actions.apply([follow_of(dave, alice)])
+        for event in waiting_for(alice):
+            actions.push(event)
+        assert told(live, alice)[1:] == alice.get("/v1/notifications")["items"]
+        assert told(live, alice)[-1]["actor_count"] == 2

@@ -18,11 +18,10 @@ from tests.profiles.people import insert_users
 from tests.servers import using
 
 ACTS = 300
-SUBJECT = f"post:{ids.encode(ids.new_id())}"
 
 
-def react(owner: int, actor: int) -> None:
-    actions.apply([Act(owner, "reaction", SUBJECT, actor, ids.new_id(), 1)])
+def react(owner: int, post: str, actor: int) -> None:
+    actions.apply([Act(owner, "reaction", f"post:{post}", actor, ids.new_id(), 1)])
 
 
 def heard(live: Live) -> list[dict[str, Any]]:
@@ -45,10 +44,10 @@ def ends_as_read(live: Live, owner: Person, count: int) -> list[dict[str, Any]]:
 
 def test_three_hundred_at_once_are_one_row_told_once_a_second(alice: Person) -> None:
     owner = profiles.named([alice.username])[alice.username]
-    crowd = insert_users(ACTS)
+    crowd, post = insert_users(ACTS), alice.post_photo()["id"]
     with alice.live() as live, ThreadPoolExecutor(8) as threads:
         began = time.monotonic()
-        list(threads.map(lambda actor: react(owner, actor), crowd))
+        list(threads.map(lambda actor: react(owner, post, actor), crowd))
         events = ends_as_read(live, alice, ACTS)
         assert 2 <= len(events) <= time.monotonic() - began + 2
         assert alice.get("/v1/me")["unread"]["notifications"] == 1
@@ -60,7 +59,7 @@ def test_three_hundred_at_once_are_one_row_told_once_a_second(alice: Person) -> 
         time.sleep(1.0)
         (last,) = insert_users(1)
         began = time.monotonic()
-        react(owner, last)
+        react(owner, post, last)
         ends_as_read(live, alice, ACTS + 1)
         assert time.monotonic() - began < 1.0
 
@@ -76,10 +75,11 @@ def doomed() -> Iterator[Stack]:
 @pytest.mark.parametrize("victims", [("background",), ("relay",), ("background", "relay", "pubsub")])
 def test_how_it_ended_is_told_whatever_is_killed(doomed: Stack, victims: tuple[str, ...]) -> None:
     alice = sign_up(doomed)
+    post = alice.post_photo()["id"]
     with using(doomed.env), alice.live() as live, ThreadPoolExecutor(8) as threads:
         owner = profiles.named([alice.username])[alice.username]
         crowd = insert_users(ACTS)
-        under_way = [threads.submit(react, owner, actor) for actor in crowd]
+        under_way = [threads.submit(react, owner, post, actor) for actor in crowd]
         wait_until(lambda: heard(live))
         for process in [process for victim in victims for process in processes(doomed, victim)]:
             process.kill()

@@ -67,6 +67,16 @@ def test_a_block_that_is_not_heeded_is_found_on_every_surface(world: World, stac
 
 
 @pytest.mark.usefixtures("_as_it_was")
+def test_a_block_that_is_not_heeded_is_found_where_somebody_else_acted(world: World) -> None:
+    viewer = ids.encode(id_of(world.viewer.person))
+    blocking = ids.encode(id_of(by_relation(world, "blocking")))
+    assert walk.between(world) == []
+    cache.run_sync(put_fields(f"relations:{viewer}", [("!" + blocking, FAR_AHEAD, b"")]))
+    shown = {"shows a reply to their comment by somebody else", "shows a reaction to their comment by somebody else"}
+    assert set(walk.between(world)) == {Finding("list_notifications", "viewer", "blocking", what) for what in shown}
+
+
+@pytest.mark.usefixtures("_as_it_was")
 def test_someone_gone_whose_card_is_still_there_is_found_by_everybody(world: World, stack: Stack) -> None:
     gone = by_relation(world, "suspended")
     key = f"card:{ids.encode(id_of(gone))}"

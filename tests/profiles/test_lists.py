@@ -43,9 +43,9 @@ def lose(*keys: str) -> None:
 
 
 def test_the_newest_come_first_with_how_the_viewer_stands_to_them(
-    alice: Person, bob: Person, person: Callable[[], Person], visitor: Visitor
+    alice: Person, bob: Person, person: Callable[[], Person]
 ) -> None:
-    carol, dora = person(), person()
+    carol, dora, erin = person(), person(), person()
     for follower in (bob, carol, dora):
         follower.follow(alice.username)
     bob.follow(carol.username)
@@ -63,13 +63,15 @@ def test_the_newest_come_first_with_how_the_viewer_stands_to_them(
     # Who follows once more is new again.
     bob.delete(f"/v1/users/{alice.username}/follow")
     bob.follow(alice.username)
-    assert names(visitor, followers(alice)) == [bob.username, dora.username, carol.username]
-    assert visitor.get(followers(alice))["items"][0] == {"user": seen["items"][2]["user"], "viewer": None}
-    assert names(visitor, following(bob)) == [alice.username, carol.username]
+    assert names(erin, followers(alice)) == [bob.username, dora.username, carol.username]
+    assert erin.get(followers(alice))["items"][0] == {"user": seen["items"][2]["user"], "viewer": NOBODY}
+    assert names(erin, following(bob)) == [alice.username, carol.username]
     assert bob.speaking("msgpack").get(followers(alice), limit=2) == bob.get(followers(alice), limit=2)
 
 
-def test_the_hidden_and_the_gone_are_left_out_and_pages_are_full(alice: Person, bob: Person, visitor: Visitor) -> None:
+def test_the_hidden_and_the_gone_are_left_out_and_pages_are_full(
+    alice: Person, bob: Person, person: Callable[[], Person]
+) -> None:
     there = insert_followers(alice, 60)
     bob_id, found = id_of(bob), profiles.named(there)
     hidden = [name for n, name in enumerate(there) if n % 10 < 8]
@@ -83,13 +85,16 @@ def test_the_hidden_and_the_gone_are_left_out_and_pages_are_full(alice: Person, 
     assert bob.get(followers(alice), limit=len(shown))["next_cursor"] is None
     lose(f"followers:{ids.encode(id_of(alice))}", f"relations:{ids.encode(bob_id)}")
     assert names(bob, followers(alice), 5) == shown
-    assert names(visitor, followers(alice), 100) == [name for name in there if name in shown + hidden[:24]]
+    assert names(person(), followers(alice), 100) == [name for name in there if name in shown + hidden[:24]]
     assert names(bob, "/v1/me/blocked", 7) == hidden[:24][::-1]
 
 
-def test_nobody_has_no_list(visitor: Visitor, problem: Problem) -> None:
-    problem(visitor.ask("GET", "/v1/users/nobody_of_this_name/followers"), 404, "user_not_found")
-    problem(visitor.ask("GET", "/v1/users/nobody_of_this_name/following"), 404, "user_not_found")
+def test_nobody_has_no_list(alice: Person, visitor: Visitor, problem: Problem) -> None:
+    for which in ("followers", "following"):
+        problem(alice.ask("GET", f"/v1/users/nobody_of_this_name/{which}"), 404, "user_not_found")
+        # Whether there is somebody is said of the profile.
+        for username in ("nobody_of_this_name", alice.username):
+            problem(visitor.ask("GET", f"/v1/users/{username}/{which}"), 401, "not_signed_in")
 
 
 def test_a_user_who_is_gone_has_no_list(alice: Person, bob: Person, problem: Problem) -> None:
