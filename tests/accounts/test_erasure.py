@@ -15,6 +15,7 @@ NOT_EXPORTED = {
     "notification_actors": "who else acted is told by the notifications",
     "chats": "with whom there is one is told by how it stands with oneself",
     "exports": "the archive itself",
+    "merged_authors": "how feeds hear of an author, which follows from their followers",
     "moderation_log": "what moderators did, which is not the user's",
     "erasures": "there is none of an account that can be signed in to",
 }
