@@ -4,14 +4,14 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from functions import comments, posts
+from functions import chat, comments, posts
 from shared.comments.model import CommentCounts
 from shared.kernel.endpoint import ENDPOINTS, Endpoint
 from shared.notifications.model import Notification
 from shared.posts.model import Post, PostCounts
 
 # The features whose endpoints say that they are actions.
-FEATURES: Final = (posts, comments)
+FEATURES: Final = (posts, comments, chat)
 ACTIONS: Final[dict[str, Endpoint]] = {name: one for name, one in ENDPOINTS.items() if one.is_action}
 
 
