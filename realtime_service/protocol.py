@@ -1,14 +1,16 @@
 """The live protocol's types: what a client asks about its socket, and what each event's data are."""
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
 from functions import chat, comments, posts
+from shared.chat.model import Message
 from shared.comments.model import CommentCounts
 from shared.kernel.endpoint import ENDPOINTS, Endpoint
 from shared.notifications.model import Notification
 from shared.posts.model import Post, PostCounts
+from shared.profiles.model import UserCard
 
 # The features whose endpoints say that they are actions.
 FEATURES: Final = (posts, comments, chat)
@@ -80,6 +82,32 @@ class CommentMetrics(msgspec.Struct, frozen=True):
     reactions: dict[str, int]
 
 
+class MessageGone(msgspec.Struct, frozen=True, rename={"whom": "for"}):
+    """A message that was deleted, and for whom; `deleted_at` is null where it is gone from your devices alone."""
+
+    id: str
+    chat_with: UserCard
+    whom: Literal["me", "everyone"]
+    deleted_at: int | None
+
+
+class MessageReacted(msgspec.Struct, frozen=True):
+    """How a member of a chat reacts to a message now; null: no more."""
+
+    message_id: str
+    user: UserCard
+    emoji: str | None
+
+
+class Acknowledged(msgspec.Struct, frozen=True):
+    """What of a chat was delivered to `user`, one of the two, and what they have read: ids of messages."""
+
+    chat_with: UserCard
+    user: UserCard
+    delivered_up_to: str | None
+    read_up_to: str | None
+
+
 class SessionEnded(msgspec.Struct, frozen=True):
     """The session that this socket was opened with; it closes with 4401."""
 
@@ -106,6 +134,11 @@ EVENTS: Final[dict[str, Event]] = {
     "feed.post_deleted": Event(Gone, True, "A post is gone from your feed."),
     "notification.created": Event(Notification, True, "A notification is new, or has grown."),
     "notification.revoked": Event(Gone, True, "A notification is gone."),
+    "message.created": Event(Message, True, "A message came, or was sent from another of your devices."),
+    "message.acknowledged": Event(Acknowledged, True, "Messages were delivered or read."),
+    "message.edited": Event(Message, True, "A message was edited."),
+    "message.deleted": Event(MessageGone, True, "A message was deleted."),
+    "message.reacted": Event(MessageReacted, True, "Somebody reacted to a message, or takes it back."),
     "post.metrics": Event(PostMetrics, False, "To subscribers: a post is counted anew, at most twice a second."),
     "comment.metrics": Event(CommentMetrics, False, "To subscribers: a comment is counted anew."),
     "session.ended": Event(SessionEnded, False, "You were signed out here."),

@@ -63,6 +63,26 @@ def test_what_it_refers_to_is_there_and_its_schemas_are_schemas() -> None:
         assert operation["messages"]
 
 
+def chat(live: Live, alice: Person, bob: Person) -> None:
+    alice.follow(bob.username)
+    to, text = {"username": alice.username}, {"type": "text", "text": "Hi"}
+    one = act(live, "send_message", {**to, "client_id": "1", "content": text})["id"]
+    two = alice.post(f"/v1/chats/{bob.username}/messages", {"client_id": "2", "content": text, "reply_to": one})["id"]
+    act(live, "acknowledge_messages", {**to, "read_up_to": two})
+    act(live, "react_to_message", {"message_id": two, "emoji": "🔥"})
+    act(live, "unreact_to_message", {"message_id": two})
+    act(live, "edit_message", {"message_id": one, "content": {"type": "text", "text": "Hello"}})
+    act(live, "list_messages", {**to, "limit": 1})
+    act(live, "list_chats", {})
+    # What is told is what there is by then: nothing of a message that is deleted meanwhile.
+    for name in ("created", "acknowledged", "edited", "reacted"):
+        live.event(f"message.{name}")
+    act(live, "delete_message", {"message_id": one, "for": "everyone"})
+    act(live, "delete_message", {"message_id": two, "for": "me"})
+    act(live, "clear_chat", to)
+    live.event("message.deleted")
+
+
 @pytest.mark.parametrize("format", ["json", "msgpack"])
 def test_what_goes_over_a_socket_is_what_it_says(stack: Stack, alice: Person, format: Format) -> None:
     bob = sign_up(stack, format=format)
@@ -80,6 +100,7 @@ def test_what_goes_over_a_socket_is_what_it_says(stack: Stack, alice: Person, fo
         act(live, "unreact_to_comment", {"comment_id": said["id"]})
         act(live, "unsubscribe", {"topics": [f"post:{post['id']}"]})
         act(live, "resume", {"after": seq})
+        chat(live, alice, bob)
         live.event("notification.created")
         alice.delete(f"/v1/posts/{post['id']}")
         live.event("feed.post_deleted")
