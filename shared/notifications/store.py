@@ -2,7 +2,7 @@
 
 import msgspec
 
-from shared.kernel import db, ids
+from shared.kernel import db
 from shared.visibility.model import MAY_NOT_NOTIFY_SQL, SEES_SQL
 
 
@@ -175,15 +175,15 @@ _LOOKED_AT = """(SELECT actor_id, act_id, actor_id IN (SELECT other_id FROM hidd
                     FROM (SELECT actor_id, act_id FROM notification_actors
                            WHERE notification_id = n.id AND act_id IS NOT NULL
                            ORDER BY act_id DESC LIMIT 1000) newest OFFSET 0) a"""
-# What a group is about: its subject has the type and the text form of the id. Two look-ups.
-_ABOUT = f"""LEFT JOIN LATERAL (
+# What a group is about: Postgres works `subject_id` out of the subject when a group is made. Two look-ups.
+_ABOUT = """LEFT JOIN LATERAL (
           SELECT p.id AS post_id, p.author_id AS post_author_id, CAST(NULL AS bigint) AS comment_id,
                  CAST(NULL AS bigint) AS comment_author_id, p.deleted_at IS NULL AS is_there
-            FROM posts p WHERE starts_with(n.subject, 'post:') AND p.id = {ids.decoded_sql("substr(n.subject, 6)")}
+            FROM posts p WHERE starts_with(n.subject, 'post:') AND p.id = n.subject_id
            UNION ALL
           SELECT p.id, p.author_id, c.id, c.author_id, p.deleted_at IS NULL AND c.deleted_at IS NULL
             FROM comments c JOIN posts p ON p.id = c.post_id
-           WHERE starts_with(n.subject, 'comment:') AND c.id = {ids.decoded_sql("substr(n.subject, 9)")}
+           WHERE starts_with(n.subject, 'comment:') AND c.id = n.subject_id
         ) about ON true"""
 # The other half of the gate: whether its owner may see what a group is about. Lists of groups are kept without it, so
 # that nobody's have to be found when it changes: who reads one asks it.
