@@ -58,12 +58,6 @@ def settings_without(unwanted: Collection[str]) -> NotificationSettings:
     return NotificationSettings(**{kind: kind not in unwanted for kind in get_args(NotificationType)})
 
 
-def with_gone_actors(user_id: int) -> set[int]:
-    """The ids of a user's groups in which someone acted who is gone by now."""
-    with db.connection() as conn:
-        return {row.id for row in store.WITH_GONE_ACTORS.all(conn, user_id=user_id)}
-
-
 def encoded(entry: Entry, found: dict[int, profiles.Card]) -> bytes:
     """A notification as JSON, with the cards of its actors who are there."""
     actors = b",".join([found[actor].json for actor in entry.actors if actor in found])

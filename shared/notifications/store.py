@@ -262,13 +262,6 @@ MARK_READ = db.Statement(
     """UPDATE notifications SET unread = false, read_id = latest_id
         WHERE id = :id AND user_id = :user_id AND latest_id IS NOT NULL AND unread"""
 )
-WITH_GONE_ACTORS = db.Statement(
-    """SELECT n.id FROM notifications n
-        WHERE n.user_id = :user_id
-          AND EXISTS (SELECT FROM notification_actors a JOIN users u ON u.id = a.actor_id
-                       WHERE a.notification_id = n.id AND a.act_id IS NOT NULL AND u.state <> 'active')""",
-    IdRow,
-)
 # Not a new version: what is still to be told is told all the same, and having been read is not told.
 MARK_ALL_READ = db.Statement(
     """WITH mine AS MATERIALIZED (
