@@ -50,6 +50,13 @@ end
 return 1
 """)
 
+# KEYS: the mark of what was sent. ARGV: the version at which it is to be, and that to which it goes back.
+_TAKE_BACK: Final = cache.Script("""
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL')
+return 1
+""")
+
 # KEYS: the presence and the mark of what was missed, of each user in turn. ARGV: now, in ms; seconds kept.
 _PRESENT: Final = cache.Script("""
 local time = redis.call('TIME')
@@ -93,6 +100,15 @@ def deliver(user_ids: Sequence[int], event: str, data: bytes, *, once: str = "",
     tail = b',"at":%d,"data":%b}' % (clock.now_ms(), data)
     channels = [channel(user_id) for user_id in user_ids]
     cache.run_sync(_DELIVER.command(keys, [KEPT_SECONDS, KEPT_EVENTS, version, head, tail, *channels]))
+
+
+def take_back(once: str, version: int, before: int) -> bool:
+    """Have `version` of a mark sent again when it comes again; whether it was what was sent last, and not newer.
+
+    Raises CacheUnavailable.
+    """
+    (taken,) = cache.run_sync(_TAKE_BACK.command([f"sent:{once}"], [version, before]))
+    return bool(taken)
 
 
 def session_ended(user_id: int, session_id: int) -> cache.Command:

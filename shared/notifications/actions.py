@@ -239,15 +239,19 @@ def push(event: NotificationChanged) -> None:
         group = store.BY_ID.maybe(conn, **which)
     if group is None:
         return
-    once = f"notification:{ids.encode(group.id)}"
+    once, shown, hidden = f"notification:{ids.encode(group.id)}", 2 * group.version, 2 * group.version + 1
     found = profiles.load_cards_sync(group.actors)
     if not found:
         # Nobody is left in it who may be seen. It may have been made and taken back at once, and be news to nobody.
         gone = b'{"id":"%b"}' % ids.encode(group.id).encode()
-        publish.deliver([event.user_id], "notification.revoked", gone, once=once, version=2 * group.version + 1)
+        publish.deliver([event.user_id], "notification.revoked", gone, once=once, version=hidden)
     elif event.news:
         there = reads.encoded(projection.entry_of(group), found)
-        publish.deliver([event.user_id], "notification.created", there, once=once, version=2 * group.version)
+        publish.deliver([event.user_id], "notification.created", there, once=once, version=shown)
+    elif publish.take_back(once, hidden, shown):
+        # It shows again, which is told to nobody, and is to be revoked when it is hidden again: perhaps it is by now,
+        # and who heard of that found it told.
+        push(event)
 
 
 def mark_read(caller: Caller, notification_id: NotificationId) -> Encoded:
