@@ -13,3 +13,5 @@ RETURN (
 -- What a group is about is looked up by its id; null where that is its owner.
 ALTER TABLE notifications ADD COLUMN subject_id bigint
     GENERATED ALWAYS AS (CASE WHEN NOT starts_with(subject, 'user:') THEN id_of(right(subject, 13)) END) STORED;
+-- A block looks for those about what one of the two said.
+CREATE INDEX notifications_of_comment ON notifications (subject_id) WHERE starts_with(subject, 'comment:');

@@ -229,15 +229,26 @@ UNREAD = db.Statement(
           LIMIT 1000) unread""",
     CountRow,
 )
-# Those of a user about what is another's, or in which that one acted. All of the user's are looked through: neither of
-# the two has an index, and a block is rare.
+# Those of a user in which another acted, or about what is the other's: replies and reactions to what the user said on
+# the other's posts, and what was said there that mentions the user. Each is a look-up, whatever else the user is told.
+# But of mentions by others only those among the newest 1,000 groups: of them, and of what is said on the other's posts,
+# there may be many. OFFSET 0 has groups found by their ids.
 LOOK_BETWEEN = db.Statement(
     _LOOK.format(
-        source=f"""notifications n {_ABOUT}
-        WHERE n.user_id = :user_id AND n.latest_id IS NOT NULL
-          AND (CAST(:other_id AS bigint) IN (about.post_author_id, about.comment_author_id)
-               OR EXISTS (SELECT FROM notification_actors a WHERE a.notification_id = n.id
-                             AND a.actor_id = :other_id AND a.act_id IS NOT NULL))"""
+        source="""(
+          SELECT notification_id FROM notification_actors WHERE actor_id = :other_id AND act_id IS NOT NULL
+           UNION
+          SELECT g.id FROM posts p
+            JOIN comments c ON c.author_id = :user_id AND c.post_id = p.id AND c.deleted_at IS NULL
+            JOIN notifications g ON starts_with(g.subject, 'comment:') AND g.subject_id = c.id
+           WHERE p.author_id = :other_id AND p.deleted_at IS NULL
+           UNION
+          SELECT g.id FROM (SELECT id, subject_id FROM notifications WHERE user_id = :user_id AND latest_id IS NOT NULL
+                             ORDER BY latest_id DESC LIMIT 1000) g
+            JOIN comments c ON c.id = g.subject_id
+           WHERE c.post_author_id = :other_id
+        ) found CROSS JOIN LATERAL (SELECT * FROM notifications WHERE id = notification_id OFFSET 0) n
+        WHERE n.user_id = :user_id AND n.latest_id IS NOT NULL"""
     )
 )
 LOOK_AT = db.Statement(

@@ -13,7 +13,7 @@ class CountRow(msgspec.Struct, frozen=True):
 
 
 OUTBOX = db.Statement("SELECT count(*) FROM outbox", CountRow)
-# Events go from the outbox to the broker, and those they lead to back: looked at in turn, one may be missed, not thrice.
+# Events go from the outbox to the broker, and those they lead to back: looked at once, one may be missed on its way.
 TIMES = 3
 
 
