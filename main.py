@@ -37,7 +37,7 @@ EVENT_TARGETS = {
     "functions.background.chat": "push_message push_acknowledgement project_chat",
     "functions.background.feeds": "fan_out_post fan_out_chunk merge_author tell_of_erasure drop_feed",
     "functions.background.notifications": "notify_of_follow notify_of_post notify_of_comment revoke_blocked"
-    " notify_of_user",
+    " notify_of_user revoke_hidden",
     "functions.background.live": "push_notification",
     "functions.background.engagement": "project_engagement notify_of_engagement fan_out_repost",
     "functions.background.graph": "project_to_graph",

@@ -3,6 +3,7 @@
 from shared.comments.model import CommentCreated, CommentDeleted, CommentEdited
 from shared.kernel.events import on
 from shared.notifications import actions
+from shared.notifications.model import ActsHidden, SubjectsHidden
 from shared.posts.model import PostCreated, PostDeleted, PostEdited
 from shared.profiles.model import BlockChanged, FollowChanged, UserChanged
 
@@ -35,3 +36,12 @@ def revoke_blocked(event: BlockChanged) -> None:
 def notify_of_user(event: UserChanged) -> None:
     """Take back live what a suspension hides of others' notifications; what its end shows again is read anew."""
     actions.of_user(event)
+
+
+@on(ActsHidden, SubjectsHidden)
+def revoke_hidden(event: ActsHidden | SubjectsHidden) -> None:
+    """Take back live what some more of others' notifications show no more."""
+    if isinstance(event, ActsHidden):
+        actions.look_by(event)
+    else:
+        actions.look_below(event)

@@ -15,3 +15,5 @@ ALTER TABLE notifications ADD COLUMN subject_id bigint
     GENERATED ALWAYS AS (CASE WHEN NOT starts_with(subject, 'user:') THEN id_of(right(subject, 13)) END) STORED;
 -- A block looks for those about what one of the two said.
 CREATE INDEX notifications_of_comment ON notifications (subject_id) WHERE starts_with(subject, 'comment:');
+-- All that is said on somebody's posts, replies too: those who were told of it are told when the posts are hidden.
+CREATE INDEX comments_below ON comments (post_author_id, post_id, id) WHERE NOT gone;

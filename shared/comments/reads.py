@@ -4,7 +4,7 @@ The first trip asks for the list and what it hangs on, the second for cards, aut
 Whether the post may be seen decides for all below it.
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -27,8 +27,6 @@ from shared.visibility import reads as visibility
 # Asked for beyond a page, so that what the gate takes out seldom costs a third trip.
 _SPARE: Final = 5
 _UNTOUCHED: Final = b'{"reaction":null}'
-# So many top-level comments, with all below them, at a time.
-_THREADS: Final = 200
 
 
 class Gate(msgspec.Struct, frozen=True):
@@ -279,16 +277,15 @@ def refresh_cards(comment_ids: Sequence[int]) -> None:
     cache.run_sync(*map(projection.card, found), *map(projection.metrics, found))
 
 
-def below(post_id: int) -> Iterator[list[store.BelowRow]]:
-    """All that is said on a post, of Postgres, in batches: also where it was deleted, or nobody sees it just now."""
-    after = 0
-    while True:
-        with db.connection() as conn:
-            rows = store.BELOW.all(conn, post_id=post_id, after=after, limit=_THREADS)
-        if not rows:
-            return
-        yield rows
-        after = max(row.thread_id for row in rows)
+def below(author_id: int, post_id: int, after: int, last_post_id: int, limit: int) -> list[store.BelowRow]:
+    """What is said on an author's posts, of Postgres, from past the comment `after` on a post to another post's last.
+
+    Also where the posts were deleted, or nobody sees them just now.
+    """
+    with db.connection() as conn:
+        return store.BELOW.all(
+            conn, author_id=author_id, post_id=post_id, after=after, last_post_id=last_post_id, limit=limit
+        )
 
 
 class Told(msgspec.Struct, frozen=True):

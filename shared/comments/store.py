@@ -105,12 +105,12 @@ class CommentedRow(msgspec.Struct, frozen=True, array_like=True):
 
 
 class BelowRow(msgspec.Struct, frozen=True):
-    """A comment on a post, whom it mentions, and the top-level comment that it is, or is below."""
+    """A comment on a post, and whom it mentions."""
 
     id: int
     author_id: int
     mentions: list[str]
-    thread_id: int
+    post_id: int
 
 
 class SaidRow(msgspec.Struct, frozen=True):
@@ -291,18 +291,12 @@ OF_SUBJECT = db.Statement(
          WHERE parent_id = :subject_id AND NOT gone AND id < :before ORDER BY id DESC LIMIT :limit)""",
     EntryRow,
 )
-# All that is said on a post, some threads at a time, oldest first.
+# What is said on an author's posts, a batch at a time, by posts and then oldest first: an index range.
 BELOW = db.Statement(
-    """WITH RECURSIVE top AS (
-         SELECT id FROM comments
-          WHERE post_id = :post_id AND parent_id IS NULL AND NOT gone AND id > :after ORDER BY id LIMIT :limit
-       ), below AS (
-         SELECT c.id, c.author_id, c.mentions, c.id AS thread_id FROM top JOIN comments c ON c.id = top.id
-          UNION ALL
-         SELECT c.id, c.author_id, c.mentions, below.thread_id
-           FROM below JOIN comments c ON c.parent_id = below.id AND NOT c.gone
-       )
-       SELECT id, author_id, mentions, thread_id FROM below""",
+    """SELECT id, author_id, mentions, post_id FROM comments
+        WHERE post_author_id = :author_id AND NOT gone
+          AND (post_id, id) > (CAST(:post_id AS bigint), CAST(:after AS bigint)) AND post_id <= :last_post_id
+        ORDER BY post_id, id LIMIT :limit""",
     BelowRow,
 )
 # Each post once, where the newest comment stands: a look-up for each comment in the range.

@@ -174,7 +174,7 @@ def _deliver_gone(post_id: int, reposter: bytes | None, followers: list[int], on
 
 def _go_on(effect: str, *chunks: FeedChunk | MergeChunk) -> None:
     with db.transaction() as conn:
-        if store.MARK.run(conn, effect=effect, now=clock.now_ms()):
+        if events.first_time(conn, effect):
             events.emit(conn, *chunks)
     events.after_commit()
 

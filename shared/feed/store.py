@@ -92,5 +92,3 @@ CROSS = db.Statement(
        DELETE FROM merged_authors WHERE user_id IN (SELECT id FROM author WHERE follower_count < :few)"""
 )
 SETTLE = db.Statement("UPDATE merged_authors SET settled = true WHERE user_id = :author_id AND rise_id = :rise_id")
-# Touches a row only for the first who marks the effect.
-MARK = db.Statement("INSERT INTO effects_done (effect, done_at) VALUES (:effect, :now) ON CONFLICT DO NOTHING")

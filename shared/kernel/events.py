@@ -55,6 +55,9 @@ _INSERT: Final = db.Statement(
          FROM unnest(CAST(:topics AS text[]), CAST(:payloads AS bytea[])) AS e (topic, payload)"""
 )
 
+# Touches a row only for the first who marks the effect.
+_MARK: Final = db.Statement("INSERT INTO effects_done (effect, done_at) VALUES (:effect, :now) ON CONFLICT DO NOTHING")
+
 
 def on(*events: type[Event], max_attempts: int = MAX_ATTEMPTS) -> Callable[[F], F]:
     """Declare a background function for `events`: called at least once for each, in any order.
@@ -72,6 +75,11 @@ def on(*events: type[Event], max_attempts: int = MAX_ATTEMPTS) -> Callable[[F], 
 def encode(event: Event) -> bytes:
     """The payload of an event."""
     return msgspec.json.encode(event)
+
+
+def first_time(conn: db.Connection, effect: str) -> bool:
+    """Mark an effect as had, in the transaction of `conn`; whether it never was before: it may happen, once."""
+    return _MARK.run(conn, effect=effect, now=clock.now_ms()) > 0
 
 
 def emit(conn: db.Connection, *events: Event) -> None:

@@ -16,10 +16,12 @@ from shared.live import publish
 from shared.notifications import projection, reads, store
 from shared.notifications.model import (
     Act,
+    ActsHidden,
     NotificationChanged,
     NotificationSettings,
     NotificationSettingsEdit,
     NotificationsRead,
+    SubjectsHidden,
 )
 from shared.notifications.projection import NOTIFICATIONS
 from shared.posts import reads as posts
@@ -33,8 +35,8 @@ from shared.visibility.model import may_notify
 TOLD_APART_MS: Final = 1000
 # What has not been told so long after it was due is given to another event with the next change.
 _LOST_MS: Final = 60_000
-# So many groups of somebody's acts are gone through at a time.
-_BATCH: Final = 1000
+# So many groups of somebody's acts, or comments on their posts, are gone through in one event.
+BATCH: Final = 500
 
 
 def of_follow(event: FollowChanged) -> None:
@@ -52,7 +54,7 @@ def of_post(event: PostCreated | PostEdited | PostDeleted) -> None:
     apply([Act(one.user_id, "mention", subject, author, one.act_id, one.version) for one in mentions])
     if isinstance(event, PostDeleted):
         _look_at([(author, kind, subject) for kind in ("reaction", "comment", "repost")])
-        _look_below(event.post_id)
+        look_below(SubjectsHidden(author, event.post_id, event.post_id, event.post_id))
 
 
 def of_engagement(event: PostReacted | PostReposted | CommentReacted) -> None:
@@ -116,34 +118,43 @@ def of_user(event: UserChanged) -> None:
     When they are back it is in the lists again, and is not told.
     """
     if event.came_or_went:
-        _look_by(event.user_id)
-        for batch in posts.all_of(event.user_id):
-            for post_id in batch:
-                _look_below(post_id)
+        cause_id = ids.new_id()
+        look_by(ActsHidden(event.user_id, cause_id))
+        look_below(SubjectsHidden(event.user_id, cause_id, 0, ids.MAX))
 
 
-def _look_by(actor_id: int) -> None:
-    after = 0
-    while True:
-        with db.connection() as conn:
-            after = store.LOOK_BY.one(conn, actor_id=actor_id, after=after, limit=_BATCH, **_now()).id
-        if not after:
-            return
-        events.after_commit()
+def look_by(event: ActsHidden) -> None:
+    """Have the users of some groups in which somebody acted hear if they show no more; the rest is another event's."""
+    with db.connection() as conn:
+        last = store.LOOK_BY.one(conn, actor_id=event.actor_id, after=event.after, limit=BATCH, **_now()).id
+    events.after_commit()
+    if last:
+        _go_on(event, msgspec.structs.replace(event, after=last))
 
 
-def _look_below(post_id: int) -> None:
-    """Have those who were told of what others did below a post hear if it shows no more."""
-    for batch in comments.below(post_id):
-        mentioned = profiles.lasting(list({name for said in batch for name in said.mentions}))
-        groups = [group for said in batch for group in _of_author(said.id, said.author_id)]
-        groups += [
-            (mentioned[name], "mention", f"comment:{ids.encode(said.id)}")
-            for said in batch
-            for name in said.mentions
-            if name in mentioned
-        ]
-        _look_at(groups)
+def look_below(event: SubjectsHidden) -> None:
+    """Have those who were told of what others did below posts hear if it shows no more; the rest is another event's."""
+    said = comments.below(event.author_id, event.post_id, event.after, event.last_post_id, BATCH)
+    mentioned = profiles.lasting(list({name for one in said for name in one.mentions}))
+    groups = [group for one in said for group in _of_author(one.id, one.author_id)]
+    groups += [
+        (mentioned[name], "mention", f"comment:{ids.encode(one.id)}")
+        for one in said
+        for name in one.mentions
+        if name in mentioned
+    ]
+    _look_at(groups)
+    if len(said) == BATCH:
+        _go_on(event, msgspec.structs.replace(event, post_id=said[-1].post_id, after=said[-1].id))
+
+
+def _go_on(event: ActsHidden | SubjectsHidden, rest: ActsHidden | SubjectsHidden) -> None:
+    # Once an event, however often it comes: else each repeat would start a train of copies.
+    effect = f"look:{event.topic}:{ids.encode(event.cause_id)}:{event.after}"
+    with db.transaction() as conn:
+        if events.first_time(conn, effect):
+            events.emit(conn, rest)
+    events.after_commit()
 
 
 def _of_author(comment_id: int, author_id: int) -> list[tuple[int, str, str]]:

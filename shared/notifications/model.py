@@ -80,6 +80,31 @@ class NotificationChanged(Event, frozen=True):
     news: bool = True
 
 
+class ActsHidden(Event, frozen=True):
+    """Somebody was suspended, or is back: the groups past `after` in which they acted are to be looked at.
+
+    `cause_id` is the same for all the events that one such change leads to.
+    """
+
+    actor_id: int
+    cause_id: int
+    after: int = 0
+
+
+class SubjectsHidden(Event, frozen=True):
+    """Posts of an author are hidden, or shown again: groups about what is said on them are to be looked at.
+
+    That is from past the comment `after` on the post `post_id` on, to the last on `last_post_id`. `cause_id` is the
+    same for all the events that one such change leads to.
+    """
+
+    author_id: int
+    cause_id: int
+    post_id: int
+    last_post_id: int
+    after: int = 0
+
+
 class NotificationsRead(Event, frozen=True):
     """A user marked notifications as read."""
 

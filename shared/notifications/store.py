@@ -266,7 +266,7 @@ LOOK_BY = db.Statement(
           WHERE actor_id = :actor_id AND notification_id > :after AND act_id IS NOT NULL
           ORDER BY notification_id LIMIT :limit
        ), told AS ({_LOOK.format(source="batch JOIN notifications USING (id)")})
-       SELECT coalesce(max(id), 0) FROM batch""",
+       SELECT CASE count(*) WHEN :limit THEN max(id) ELSE 0 END FROM batch""",
     IdRow,
 )
 MARK_READ = db.Statement(

@@ -1,6 +1,6 @@
 """Posts as a viewer sees them: cached cards spliced together, never decoded on the way."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -244,14 +244,6 @@ class Snapshot(msgspec.Struct, frozen=True):
                 if not may_see(relation):
                     hidden[viewer].add(name)
         return {viewer: frozenset(names) for viewer, names in hidden.items()}
-
-
-def all_of(user_id: int) -> Iterator[list[int]]:
-    """The ids of a user's posts, of Postgres, in batches."""
-    before = _ANYWHERE
-    while found := _ids_in_postgres(user_id, before, projection.OF_AUTHOR.keep):
-        yield found
-        before = found[-1]
 
 
 def is_there(post_id: int) -> bool:
