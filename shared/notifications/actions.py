@@ -241,13 +241,14 @@ def push(event: NotificationChanged) -> None:
     that was read: of two at once the older never comes last, nor what shows after that it does no more.
     """
     which = {"id": event.notification_id, "user_id": event.user_id}
-    if event.news:
-        with db.connection() as conn:
-            if store.BEGIN_TELLING.maybe(conn, **which, due_at=event.due_at, now=clock.now_ms()) is None:
-                return
-    refresh(event.user_id)
     with db.connection() as conn:
+        due = {"due_at": event.due_at, "now": clock.now_ms()}
+        if event.news and store.BEGIN_TELLING.maybe(conn, **which, **due) is None:
+            return
         group = store.BY_ID.maybe(conn, **which)
+        if group is not None and group.seen_id is None:
+            store.RETIRE.run(conn, **which)
+    refresh(event.user_id)
     if group is None:
         return
     once, shown, hidden = f"notification:{ids.encode(group.id)}", 2 * group.version, 2 * group.version + 1

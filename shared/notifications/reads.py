@@ -41,7 +41,7 @@ async def page(caller: Caller, query: PageQuery) -> Encoded:
 
 
 def unread_count(user_id: int) -> int:
-    """How many groups are unread that the user may see, of Postgres; counted up to 1,000."""
+    """How many of the newest 1,000 unread groups the user may see, of Postgres."""
     with db.connection() as conn:
         return store.UNREAD.one(conn, user_id=user_id).count
 

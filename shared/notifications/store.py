@@ -219,15 +219,21 @@ BY_ID = db.Statement(
     f"""{_seen(f"{_LOOKED_AT} WHERE {_SHOWS}")} WHERE n.id = :id AND n.user_id = :user_id""",
     GroupRow,
 )
-# Of most groups one act is looked at.
+# Of the newest 1,000, an index range, those that show: what is hidden is looked at each time. Of most one act is.
 UNREAD = db.Statement(
     f"""{_HIDDEN}
        SELECT count(*) FROM (
-         SELECT FROM notifications n {_ABOUT}
-          WHERE n.user_id = :user_id AND n.latest_id IS NOT NULL AND n.unread AND {_SHOWS}
-            AND EXISTS (SELECT FROM {_LOOKED_AT} WHERE NOT a.hides AND a.act_id > n.read_id)
-          LIMIT 1000) unread""",
+         SELECT * FROM notifications WHERE user_id = :user_id AND latest_id IS NOT NULL AND unread
+          ORDER BY latest_id DESC LIMIT 1000) n {_ABOUT}
+        WHERE {_SHOWS} AND EXISTS (SELECT FROM {_LOOKED_AT} WHERE NOT a.hides AND a.act_id > n.read_id)""",
     CountRow,
+)
+# Of what is about something that was deleted: it never shows again, so no list and no count is to come across it. Who
+# acted in it stays. An act that comes late brings it back, and has an event for which this is done again.
+RETIRE = db.Statement(
+    f"""UPDATE notifications SET latest_id = NULL
+        WHERE id = :id AND user_id = :user_id AND latest_id IS NOT NULL
+          AND NOT (SELECT about.is_there FROM notifications n {_ABOUT} WHERE n.id = :id)"""
 )
 # Those of a user in which another acted, or about what is the other's: replies and reactions to what the user said on
 # the other's posts, and what was said there that mentions the user. Each is a look-up, whatever else the user is told.

@@ -4,11 +4,16 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from infra.leaks.plant import block, delete, suspend
 from infra.local.stack import Stack
+from shared.kernel import db, ids
 from shared.moderation import actions as moderation
+from shared.notifications import actions
+from shared.notifications.model import Act
+from shared.profiles import reads as profiles
 from tests.client import Live, Person, standing_still, wait_until
 from tests.notifications.heard import wait_until_heard
 
@@ -63,6 +68,19 @@ def heard(live: Live, count: int) -> dict[str, dict[str, Any]]:
     return {one["id"]: one for one in of_name(live, "notification.created")}
 
 
+class CountRow(msgspec.Struct, frozen=True):
+    count: int
+
+
+# In lists, or to be counted.
+STANDING = db.Statement("SELECT count(*) FROM notifications WHERE user_id = :id AND latest_id IS NOT NULL", CountRow)
+
+
+def standing(owner: Person) -> int:
+    with db.connection() as conn:
+        return STANDING.one(conn, id=profiles.named([owner.username])[owner.username]).count
+
+
 HIDE: dict[str, Callable[[Stack, Thread], None]] = {
     "its author blocks the reader": lambda _, thread: block(thread.author, thread.reader),
     "the reader blocks its author": lambda _, thread: block(thread.reader, thread.author),
@@ -71,6 +89,8 @@ HIDE: dict[str, Callable[[Stack, Thread], None]] = {
     "the post is deleted": lambda _, thread: thread.delete_post(),
     "the comments are deleted": lambda _, thread: thread.delete_comments(),
 }
+# What was told of these is never looked at again. An author who is back has all that is not erased.
+GONE = {"its author leaves", "the post is deleted", "the comments are deleted"}
 
 
 @pytest.mark.parametrize("how", HIDE)
@@ -100,6 +120,7 @@ def test_what_cannot_be_seen_any_more_is_listed_counted_and_marked_no_more_and_r
         assert sorted(one["id"] for one in of_name(live, "notification.revoked")) == sorted(hidden)
         assert about(listed(bob)) == other.told
         assert len(of_name(live, "notification.created")) == len(told)
+        assert standing(bob) == (3 if how in GONE else 6)
 
 
 def test_what_can_be_seen_again_is_there_again_and_does_not_ring(
@@ -174,3 +195,24 @@ def test_what_is_hidden_again_is_revoked_again(stack: Stack, alice: Person, bob:
             wait_until_heard(stack)
             assert [one["id"] for one in listed(alice)] == [id]
         assert len(of_name(live, "notification.created")) == 1
+
+
+def test_what_comes_late_of_what_is_deleted_brings_nothing_back(stack: Stack, alice: Person, person: Any) -> None:
+    fans = [person() for _ in range(3)]
+    post, found = alice.post_photo()["id"], profiles.named([one.username for one in (alice, *fans)])
+
+    def reacts(fan: Person, version: int = 1, *, undone: bool = False) -> None:
+        act_id = None if undone else ids.new_id()
+        subject = f"post:{post}"
+        actions.apply([Act(found[alice.username], "reaction", subject, found[fan.username], act_id, version)])
+
+    with alice.live() as live:
+        for fan in fans[:2]:
+            reacts(fan)
+        wait_until(lambda: listed(alice) and listed(alice)[0]["actor_count"] == 2)
+        alice.delete(f"/v1/posts/{post}")
+        for late in (lambda: None, lambda: reacts(fans[2]), lambda: reacts(fans[0], 2, undone=True)):
+            late()
+            wait_until_heard(stack)
+            assert (standing(alice), unread(alice), listed(alice)) == (0, 0, [])
+        assert live.drain()[-1]["event"] == "notification.revoked"
