@@ -24,6 +24,8 @@ ENDPOINT_TARGETS = {
     "functions.comments": "comment_on_post list_post_comments reply_to_comment list_replies"
     " get_comment edit_comment delete_comment react_to_comment unreact_to_comment list_comment_reactions"
     " list_commented_posts",
+    "functions.chat": "list_chats clear_chat accept_chat decline_chat send_message list_messages acknowledge_messages"
+    " edit_message delete_message react_to_message unreact_to_message",
     "functions.feed": "get_feed",
     "functions.notifications": "list_notifications mark_notification_read mark_all_read edit_notification_settings",
     "functions.live": "create_live_ticket",
@@ -32,6 +34,7 @@ ENDPOINT_TARGETS = {
 EVENT_TARGETS = {
     "functions.background.projections": "project_users project_relationships project_posts project_notifications",
     "functions.background.comments": "project_comments project_comment_reactions",
+    "functions.background.chat": "push_message push_acknowledgement project_chat",
     "functions.background.feeds": "fan_out_post fan_out_chunk merge_author tell_of_erasure drop_feed",
     "functions.background.notifications": "notify_of_follow notify_of_post notify_of_comment revoke_blocked"
     " notify_of_user",

@@ -1,6 +1,5 @@
 """Media in storage: deleting what nothing holds."""
 
-from shared.kernel import storage
 from shared.kernel.events import on
 from shared.media import actions
 from shared.media.model import MediaReleased, OrphansDue
@@ -16,4 +15,4 @@ def sweep_uploads(event: OrphansDue) -> None:
 @on(MediaReleased)
 def delete_media(event: MediaReleased) -> None:
     """Delete released objects. Those already gone are as they should be."""
-    storage.delete(event.objects)
+    actions.delete(event.objects)

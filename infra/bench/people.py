@@ -1,6 +1,7 @@
 """Who is there when it is measured: readers, an author with posts, and requests in their names."""
 
 import itertools
+import secrets
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -98,6 +99,18 @@ class People:
         # Not on the one whose comments are listed.
         pairs = zip(self.readers * 2, itertools.cycle(self.posts[1:]), strict=False)
         return [_as(a, "POST", f"/v1/posts/{post['id']}/comments", {"text": "Measured"}) for a, post in pairs]
+
+    def send(self) -> list[bytes]:
+        """POST of messages, those under way at one time in chats of different people."""
+        return [
+            _as(
+                a,
+                "POST",
+                f"/v1/chats/{b.username}/messages",
+                {"client_id": secrets.token_hex(8), "content": {"type": "text", "text": "Measured"}},
+            )
+            for a, b in _pairings(self.readers) * 5
+        ]
 
     def follow(self) -> list[bytes]:
         """PUT and later DELETE of follows among readers: each request changes something.

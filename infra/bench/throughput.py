@@ -41,6 +41,7 @@ READS_AND_WRITES: tuple[tuple[str, float | None, Callable[[People], list[bytes]]
     ("react", 0.20, People.react),
     ("save", 0.20, People.save),
     ("comment", 0.20, People.comment),
+    ("send", 0.20, People.send),
 )
 
 

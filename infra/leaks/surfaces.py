@@ -21,7 +21,7 @@ class Surface(NamedTuple):
     With a parameter in the path it is asked for everybody's, and is 404 where the owner may not be seen; whom it
     `lists` has to be on it then. `post 1` is the word of somebody's first post, `posts` those of all. `forbidden` is
     what answers 403 to everybody here; `outlives` what of a deleted account is still there as a tombstone under what
-    others said, with nothing of the owner's on it.
+    others said, with nothing of the owner's on it. `between` is what there is with others alone, and not with oneself.
     """
 
     path: str
@@ -31,6 +31,7 @@ class Surface(NamedTuple):
     lists: Lists | None = None
     forbidden: bool = False
     outlives: bool = False
+    between: bool = False
 
 
 def nobody(world: World, who: Someone | None, subject: Someone) -> bool:
@@ -57,8 +58,8 @@ def of_what_one_did(path: str) -> Surface:
     return Surface(path, World.sees, must, ("card", "name", "post 1"))
 
 
-def are_mentioned(world: World, who: Someone | None, subject: Someone) -> bool:
-    """Whether `subject` mentions `who` where `who` may see it: a mute hides nothing of it."""
+def in_touch(world: World, who: Someone | None, subject: Someone) -> bool:
+    """Whether the two mention each other and write to each other, where they may see it: a mute hides nothing of it."""
     return who is not subject and world.viewer in (who, subject) and world.sees(who, subject)
 
 
@@ -81,7 +82,7 @@ SURFACES: Final[dict[str, Surface]] = {
     "list_saved_posts": of_what_one_did("/v1/me/saved"),
     "list_reacted_posts": of_what_one_did("/v1/me/reacted"),
     "list_commented_posts": of_what_one_did("/v1/me/commented"),
-    "list_mentioned_posts": Surface("/v1/me/mentioned", World.sees, are_mentioned, POSTS),
+    "list_mentioned_posts": Surface("/v1/me/mentioned", World.sees, in_touch, POSTS),
     "get_post": of_whom_one_may_see("/v1/posts/{post}", *PEOPLE),
     "list_post_reactions": of_whom_one_may_see("/v1/posts/{post}/reactions", *PEOPLE, lists=acted),
     "list_reposts": of_whom_one_may_see("/v1/posts/{post}/reposts", *PEOPLE, lists=acted),
@@ -89,6 +90,10 @@ SURFACES: Final[dict[str, Surface]] = {
     "get_comment": of_whom_one_may_see("/v1/comments/{comment}", *PEOPLE, "comment", outlives=True),
     "list_replies": of_whom_one_may_see("/v1/comments/{comment}/replies", *PEOPLE, "reply", lists=acted, outlives=True),
     "list_comment_reactions": of_whom_one_may_see("/v1/comments/{comment}/reactions", *PEOPLE, lists=acted),
+    "list_chats": Surface("/v1/chats", World.sees, in_touch, PEOPLE),
+    "list_messages": Surface(
+        "/v1/chats/{username}/messages", World.sees, in_touch, (*PEOPLE, "message"), lists=itself, between=True
+    ),
     "get_feed": Surface("/v1/feed", World.may_be_fed, World.is_fed, POSTS),
     "list_notifications": Surface("/v1/notifications", World.hears, World.is_addressed, PEOPLE),
     "list_reports": Surface("/v1/reports", nobody, nobody, (), forbidden=True),

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import httpx
 
 from infra.leaks.surfaces import SURFACES, Surface
-from infra.leaks.world import Someone, World, act, speak, told_about
+from infra.leaks.world import Someone, World, act, speak, talk, told_about
 from infra.local.stack import Stack
 from shared.kernel import ids
 from shared.kernel.endpoint import ENDPOINTS
@@ -62,6 +62,8 @@ def _look(world: World, who: Someone | None, client: Visitor, name: str, surface
             yield from _words(world, who, name, surface, subject, pages)
     else:
         for subject in world.everybody:
+            if surface.between and subject is who:
+                continue
             yield from _look_at(world, who, client, name, surface, subject)
 
 
@@ -155,6 +157,9 @@ def counts(world: World) -> list[Finding]:
         unread, told = sum(group["unread"] for group in listed), who.person.get("/v1/me")["unread"]["notifications"]
         if unread != told:
             found.append(Finding(COUNTS, who.relation, "anyone", f"{told} unread, of which {unread} are listed"))
+        chats = sum(chat["unread_count"] > 0 for chat in who.person.items("/v1/chats"))
+        if (told := who.person.get("/v1/me")["unread"]["chats"]) != chats:
+            found.append(Finding(COUNTS, who.relation, "anyone", f"{told} chats unread, of which {chats} are listed"))
         followers = sum(world.follows(one, who) and world.hears(who, one) for one in world.everybody)
         shown = sum(group["actor_count"] for group in listed if group["type"] == "follow")
         if shown != followers:
@@ -195,6 +200,8 @@ def listen(world: World) -> list[Finding]:
                 for owner in world.living():
                     if world.acted(one, owner) and world.sees(one, owner):
                         act(one, owner, post=-1)
+                    if one is world.viewer and world.hears(one, owner):
+                        talk(one, owner)
             for who, live in heard:
                 words = [word for one in world.living() for word in _expected(world, who, one)]
                 wait_until(lambda live=live, words=words: all(word in _text(live) for word in words))
@@ -205,6 +212,7 @@ def _expected(world: World, who: Someone, subject: Someone) -> list[str]:
     """What `who` hears of a round in which `subject` spoke, and did what they could."""
     fed = who is not subject and world.is_fed(who, subject)
     words = [subject.posts[-1].id] if fed or world.is_addressed(who, subject) else []
+    words += [subject.words["message"]] if world.is_addressed(who, subject) and world.hears(subject, who) else []
     if world.acted(subject, who) and world.hears(who, subject):
         about = f'"subject":{{"type":"post","id":"{who.posts[-1].id}"}}'
         words += [f'"type":"{kind}",{about}' for kind in ("reaction", "comment", "repost")]

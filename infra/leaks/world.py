@@ -42,8 +42,8 @@ class Comment(NamedTuple):
 class Someone:
     """A person of the world, and the words by which they are known.
 
-    `card`, `name`, `bio`; `mention`, by which others name them; `comment` and `reply`, which all that they say has in
-    it; and those of their posts.
+    `card`, `name`, `bio`; `mention`, by which others name them; `comment`, `reply` and `message`, which all that they
+    say has in it; and those of their posts.
     """
 
     relation: Relation
@@ -142,11 +142,7 @@ def make(stack: Stack, told: Callable[[str], None] = lambda step: None) -> World
     with ThreadPoolExecutor(THREADS) as threads:
         world = World(list(threads.map(lambda relation: _arrive(stack, relation), relations)))
     told("acts")
-    for one in world.others():
-        if one.relation in FOLLOW_THE_VIEWER:
-            one.person.follow(world.viewer.person.username)
-        if one.relation in ARE_FOLLOWED:
-            world.viewer.person.follow(one.person.username)
+    _befriend(world)
     speak(world)
     _meet(world)
     _wait_until_heard(world)
@@ -178,6 +174,16 @@ def _meet(world: World) -> None:
             _answer(world.named(BETWEEN), comment)
 
 
+def _befriend(world: World) -> None:
+    """All follow the viewer, or are followed, who do so, and talk with the viewer."""
+    for one in world.others():
+        if one.relation in FOLLOW_THE_VIEWER:
+            one.person.follow(world.viewer.person.username)
+        if one.relation in ARE_FOLLOWED:
+            world.viewer.person.follow(one.person.username)
+        talk(world.viewer, one)
+
+
 def speak(world: World) -> None:
     """Everybody who can posts, with a word of its own; the viewer mentions all, and all mention the viewer."""
     for one in world.living() if world.viewer.posts else world.everybody:
@@ -201,6 +207,14 @@ def act(one: Someone, owner: Someone, post: int = 0) -> None:
     one.person.put(f"{path}/repost")
 
 
+def talk(one: Someone, other: Someone) -> None:
+    """One writes to another, who writes back: both words are there for both."""
+    for sender, recipient in ((one, other), (other, one)):
+        content = {"type": "text", "text": sender.words["message"]}
+        message = {"client_id": secrets.token_hex(8), "content": content}
+        sender.person.post(f"/v1/chats/{recipient.person.username}/messages", message)
+
+
 def _answer(one: Someone, comment: Comment) -> None:
     path = f"/v1/comments/{comment.id}"
     one.person.post(f"{path}/replies", {"text": one.words["reply"]})
@@ -208,7 +222,7 @@ def _answer(one: Someone, comment: Comment) -> None:
 
 
 def _arrive(stack: Stack, relation: Relation) -> Someone:
-    words = {what: _word() for what in ("name", "bio", "comment", "reply")}
+    words = {what: _word() for what in ("name", "bio", "comment", "reply", "message")}
     person = sign_up(stack, f"u{secrets.token_hex(8)}", name=words["name"], bio=words["bio"])
     card, mention = f'"username":"{person.username}"', f'"type":"mention","text":"{person.username}"'
     return Someone(relation, person, words | {"card": card, "mention": mention})
@@ -245,7 +259,9 @@ def _read_all(world: World) -> None:
                 one.person.get(f"/v1/users/{other.person.username}{listed}")
             for listed in ("", "/comments", "/reactions", "/reposts"):
                 one.person.get(f"/v1/posts/{other.posts[0].id}{listed}")
+            if one is not other:
+                one.person.get(f"/v1/chats/{other.person.username}/messages")
             for listed in ("", "/replies", "/reactions"):
                 one.person.get(f"/v1/comments/{other.comments[0].id}{listed}")
-        for listed in ("feed", "notifications", *[f"me/{of}" for of in OWN_LISTS]):
+        for listed in ("feed", "notifications", "chats", *[f"me/{of}" for of in OWN_LISTS]):
             one.person.get(f"/v1/{listed}")

@@ -7,10 +7,11 @@ import secrets
 from pathlib import Path
 
 KEY_BYTES = 32
+MEDIA_KEY_BYTES = 16  # as Cloud CDN's
 
 
-def _key() -> str:
-    return "local:" + base64.urlsafe_b64encode(secrets.token_bytes(KEY_BYTES)).rstrip(b"=").decode()
+def _key(size: int = KEY_BYTES) -> str:
+    return "local:" + base64.urlsafe_b64encode(secrets.token_bytes(size)).rstrip(b"=").decode()
 
 
 def write_private(path: Path, text: str) -> None:
@@ -30,6 +31,7 @@ def load_or_make(path: Path) -> dict[str, str]:
     made = {
         **{name: secrets.token_urlsafe(24) for name in ("postgres", "database", "valkey", "graph")},
         **{name: _key() for name in ("token_keys", "cookie_keys")},
+        "media_keys": _key(MEDIA_KEY_BYTES),
     }
     if made.keys() - kept.keys():
         kept = made | kept

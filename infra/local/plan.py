@@ -73,6 +73,8 @@ def settings(data: Path, ports: dict[str, int], secrets: dict[str, str]) -> dict
         "STORAGE_EMULATOR_HOST": http["storage"],
         "STORAGE_SIGNER_FILE": str(data / "signer.json"),
         "MEDIA_BASE_URL": f"{http['storage']}/{BUCKET}",
+        "PRIVATE_MEDIA_BASE_URL": f"{http['storage']}/{PRIVATE_BUCKET}",
+        "MEDIA_KEYS": secrets["media_keys"],
         "TOKEN_KEYS": secrets["token_keys"],
         "COOKIE_KEYS": secrets["cookie_keys"],
         "SMTP_URL": f"smtp://{LOOPBACK}:{ports['smtp']}",

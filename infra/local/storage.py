@@ -6,12 +6,15 @@ name. What was answered with success is on the disk. `GET /healthz` says that it
 
 import argparse
 import asyncio
+import base64
 import fcntl
 import ipaddress
 import logging
+import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TextIO
 from urllib.parse import urlsplit
@@ -37,7 +40,12 @@ class Emulator:
     """All of it, behind one handler."""
 
     def __init__(
-        self, folder: Path, verifier: Verifier, origins: frozenset[str], private: frozenset[str] = frozenset()
+        self,
+        folder: Path,
+        verifier: Verifier,
+        origins: frozenset[str],
+        private: frozenset[str] = frozenset(),
+        cdn_keys: Mapping[str, bytes] | None = None,
     ):
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(folder / "lock")
@@ -45,7 +53,7 @@ class Emulator:
         self.index = Index(folder / "index.sqlite3")
         self.blobs.sweep(self.index.live_uploads(UPLOAD_SECONDS), self.index.blobs())
         uploads = Uploads(self.index, self.blobs)
-        self._xml = Xml(self.index, self.blobs, uploads, verifier, private)
+        self._xml = Xml(self.index, self.blobs, uploads, verifier, private, cdn_keys)
         self._json = Json(self.index, self.blobs, uploads)
         self._origins = origins
 
@@ -124,6 +132,12 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+def _cdn_keys() -> dict[str, bytes]:
+    """The keys of MEDIA_KEYS (shared/kernel/config.py): in the environment, where other processes don't see them."""
+    pairs = [pair.strip().partition(":") for pair in os.environ.get("MEDIA_KEYS", "").split(",") if pair.strip()]
+    return {name: base64.urlsafe_b64decode(key + "=" * (-len(key) % 4)) for name, _, key in pairs}
+
+
 def _lock(file: Path) -> TextIO:
     """Held while the process lives: two on one folder would sweep each other's files. Raises BlockingIOError."""
     handle = file.open("w")
@@ -175,7 +189,7 @@ def main() -> None:
         if not _is_loopback(options.host):
             raise ValueError(f"--host {options.host}: it serves this machine alone")
         private = frozenset(options.private_bucket)
-        emulator = Emulator(options.data, Verifier.load(options.signer), origins, private)
+        emulator = Emulator(options.data, Verifier.load(options.signer), origins, private, _cdn_keys())
     except BlockingIOError:
         sys.exit(f"storage: another process serves {options.data}")
     except (OSError, ValueError) as error:

@@ -1,6 +1,6 @@
 """The XML API, `/bucket/object`: for browsers and phones.
 
-Objects are public to read, but in private buckets; the rest needs a signature.
+Objects are public to read; those in private buckets by signed URLs, as behind Cloud CDN or by V4; the rest needs V4.
 """
 
 import time
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
+from infra.local import storage_cdn
 from infra.local.storage_blobs import Blobs
 from infra.local.storage_errors import StorageError, access_denied, invalid, method_not_allowed, too_large
 from infra.local.storage_index import Conditions, Index, Resource, check_name
@@ -58,9 +59,16 @@ class Xml:
     """Answers what came to a path of the XML API."""
 
     def __init__(
-        self, index: Index, blobs: Blobs, uploads: Uploads, verifier: Verifier, private: frozenset[str] = frozenset()
+        self,
+        index: Index,
+        blobs: Blobs,
+        uploads: Uploads,
+        verifier: Verifier,
+        private: frozenset[str] = frozenset(),
+        cdn_keys: Mapping[str, bytes] | None = None,
     ):
         self._private = private
+        self._cdn_keys = cdn_keys or {}
         self._index = index
         self._blobs = blobs
         self._uploads = uploads
@@ -79,6 +87,8 @@ class Xml:
             verify(Arrived(request.method, path, query, headers), self._verifier, time.time())
         elif request.method not in ("GET", "HEAD"):
             raise access_denied("Anonymous caller may only read here.")
+        elif bucket in self._private and storage_cdn.is_signed(query):
+            storage_cdn.verify(f"{request.scheme}://{request.host}{path}?{query}", self._cdn_keys, time.time())
         elif bucket in self._private:
             raise access_denied("Anonymous caller does not have storage.objects.get access to the object.")
         if not name:

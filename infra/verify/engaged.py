@@ -20,7 +20,10 @@ _UNKNOWN = b"?"
 
 
 def recent(
-    kept: Recent[Any], newest: Callable[[int], list[Any]], there: Callable[[int, list[Any]], list[Any]] | None = None
+    kept: Recent[Any],
+    newest: Callable[[Any], list[Any]],
+    there: Callable[[int, list[Any]], list[Any]] | None = None,
+    whose: Callable[[str], Any] = owner,
 ) -> Kind:
     """Lists kept as one value, which `newest` fills; `there` leaves the entries that are still to be seen."""
 
@@ -29,24 +32,24 @@ def recent(
         for key, value in zip(keys, there, strict=True):
             if value is None:
                 continue
-            says = newest(owner(key))
+            says = newest(whose(key))
             try:
                 has = kept.decoded(value)
             except msgspec.MsgspecError:
                 has = None
-            if has is None or not alike(owner(key), has, says):
+            if has is None or not alike(whose(key), has, says):
                 yield Wrong(key, "what can't be read" if has is None else _listed(has), _listed(says))
 
-    def alike(whose: int, has: list[Any], says: list[Any]) -> bool:
+    def alike(owner: Any, has: list[Any], says: list[Any]) -> bool:
         if has == says or there is None:
             return has == says
         # What is there no more made place for what is older.
-        left = there(whose, has)
+        left = there(owner, has)
         return left == says[: len(left)] and (len(left) == len(says) or len(has) >= kept.keep)
 
     def mend(keys: Sequence[str]) -> None:
         for key in keys:
-            cache.run_sync(*kept.changed(owner(key)))
+            cache.run_sync(*kept.changed(whose(key)))
 
     return Kind(judge, mend, DROPPED)
 

@@ -13,6 +13,8 @@ import msgspec
 
 from infra.verify.engaged import ENGAGED, FOLLOWED_BY, PLACED, erased, pair_of, recent
 from infra.verify.judging import COMPLETE, DROPPED, REBUILT, Kind, Wrong, drop, judge_map, owner, short, shown
+from shared.chat import projection as chat
+from shared.chat import reads as chatting
 from shared.comments import lists as commented
 from shared.comments import projection as comments
 from shared.comments import reads as commenting
@@ -279,9 +281,13 @@ KINDS: Final[dict[str, Kind]] = {
         for part, kept in engagements.OF_SUBJECT.items()
     },
     comments.COMMENTED.name: recent(comments.COMMENTED, commented.newest),
+    **{kept.name: recent(kept, partial(chatting.newest_chats, box)) for box, kept in chat.BOXES.items()},
+    chat.MESSAGES.name: recent(chat.MESSAGES, chatting.newest_messages, whose=pair_of),
     "placed": PLACED,
     "session": Kind(_judge_sessions, _mend_sessions, REBUILT),
 }
+# Whose keys end with two ids.
+PAIRS: Final = ("placed", chat.MESSAGES.name)
 # What is in Redis alone, for a while; Postgres has nothing to compare it with.
 PASSING: Final = {
     *(f"{name}:{mark}" for name in KINDS for mark in ("building", "dropped", "generation", "undone")),
@@ -326,7 +332,7 @@ def _ends_as(key: str, kind: str) -> bool:
     if key.count(":") != 1:
         return False
     try:
-        pair_of(key) if kind == "placed" else owner(key)
+        pair_of(key) if kind in PAIRS else owner(key)
     except ValueError:
         return False
     return True

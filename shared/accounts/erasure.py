@@ -14,7 +14,7 @@ from shared.accounts.model import AccountErased, ErasureDue
 from shared.graph import actions as graph
 from shared.kernel import cache, clock, db, events, ids, log, storage
 from shared.kernel.endpoint import Caller, Client
-from shared.media.actions import EXPIRES_SECONDS
+from shared.media import actions as media
 from shared.profiles import reads as profiles
 from shared.profiles.model import UserChanged
 
@@ -46,6 +46,10 @@ REDIS_KEYS: Final = (
     "saved:generation:{}",
     "reacted:{}",
     "reacted:generation:{}",
+    "chats:{}",
+    "chats:generation:{}",
+    "chat_requests:{}",
+    "chat_requests:generation:{}",
     "commented:{}",
     "commented:generation:{}",
     "mentioning:{}",
@@ -149,11 +153,11 @@ def _erase_batch(erasure_id: int, step: store.Step, params: dict[str, object]) -
 
 def _erase_uploads(erasure: store.ErasureRow) -> int:
     """A batch of the user's objects: from storage first, so that none is left behind by its row."""
-    young = clock.now_ms() - EXPIRES_SECONDS * 1000
+    young = clock.now_ms() - media.EXPIRES_SECONDS * 1000
     with db.connection() as conn:
         found = store.UPLOADS.all(conn, user_id=erasure.user_id, young=young, limit=_BATCH)
     objects = [row.object for row in found]
-    storage.delete(objects)
+    media.delete(objects)
     return _forget_objects(
         erasure,
         "media",

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from shared.accounts.model import ErasureDue
+from shared.chat.model import ChatChanged
 from shared.comments.model import CommentDeleted, CommentReacted
 from shared.engagement.model import PostReacted, PostReposted, PostSaved
 from shared.feed.model import AuthorErased, FeedChunk
@@ -374,6 +375,38 @@ _ACTS: Final = Step(
     ),
 )
 
+# What the user sent is nobody's any more, as if deleted for both; that of others to them stays theirs.
+_SENT: Final = Step(
+    "messages",
+    db.Statement(
+        f"""WITH batch AS MATERIALIZED (
+              SELECT id FROM messages WHERE sender_id = :user_id AND content IS NOT NULL
+               ORDER BY id LIMIT :limit FOR UPDATE),
+            gone AS (
+              UPDATE messages m SET deleted_at = greatest(:now, coalesce(m.edited_at, 0) + 1), content = NULL,
+                     sender_emoji = NULL, recipient_emoji = NULL, version = m.version + 1
+                FROM batch WHERE m.id = batch.id RETURNING m.recipient_id),
+            pairs AS (SELECT DISTINCT recipient_id FROM gone),
+            {_told(ChatChanged, "pairs", user_id="CAST(:user_id AS bigint)", other_id="pairs.recipient_id")}
+            SELECT count(*) FROM gone""",
+        CountRow,
+    ),
+)
+_REACTED: Final = Step(
+    "reactions to messages",
+    db.Statement(
+        f"""WITH batch AS MATERIALIZED (
+              SELECT id FROM messages WHERE recipient_id = :user_id AND recipient_emoji IS NOT NULL
+               ORDER BY id LIMIT :limit FOR UPDATE),
+            gone AS (
+              UPDATE messages m SET recipient_emoji = NULL, version = m.version + 1
+                FROM batch WHERE m.id = batch.id RETURNING m.sender_id),
+            pairs AS (SELECT DISTINCT sender_id FROM gone),
+            {_told(ChatChanged, "pairs", user_id="CAST(:user_id AS bigint)", other_id="pairs.sender_id")}
+            SELECT count(*) FROM gone""",
+        CountRow,
+    ),
+)
 # What moderators decide on stays; what was said of it in words goes with who said it.
 _REPORTS: Final = Step(
     "reports filed",
@@ -421,6 +454,9 @@ STEPS: Final = (
         ),
     ),
     _deleted("notifications", "notifications", "id", "user_id = :user_id"),
+    _SENT,
+    _REACTED,
+    _deleted("chats", "chat_members", "user_id, other_id", "user_id = :user_id"),
     _deleted("merged author", "merged_authors", "user_id", "user_id = :user_id"),
     _deleted("notification settings", "notification_settings", "user_id", "user_id = :user_id"),
     _deleted("sessions", "sessions", "id", "user_id = :user_id"),
@@ -442,6 +478,7 @@ LATER: Final = (
 )
 # Tables of a user's that no step above erases, and why not.
 ELSEWHERE: Final = {
+    "chats": "of two: who wrote to whom is the other's to know as well, by id",
     "moderation_log": "append-only: it outlasts accounts, and names them by id",
     "uploads": "with their objects in storage (erasure.py)",
     "exports": "with their archives in storage (erasure.py)",

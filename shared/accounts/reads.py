@@ -2,6 +2,7 @@
 
 from shared.accounts import store
 from shared.accounts.model import Me, Unread
+from shared.chat import reads as chats
 from shared.kernel import db
 from shared.kernel.endpoint import Caller
 from shared.kernel.problems import NotFound
@@ -24,6 +25,8 @@ def me(caller: Caller) -> Me:
         links=profile.links,
         created_at=own.created_at,
         counts=profile.counts,
-        unread=Unread(notifications=notifications.unread_count(caller.user_id), chats=0),
+        unread=Unread(
+            notifications=notifications.unread_count(caller.user_id), chats=chats.unread_count(caller.user_id)
+        ),
         settings=notifications.settings_of(caller.user_id),
     )

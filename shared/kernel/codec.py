@@ -220,6 +220,12 @@ def _salvaged(value: Any, kind: Any, path: str, strict: bool, found: list[FieldE
         options = [option for option in typing.get_args(kind) if option not in (type(None), msgspec.UnsetType)]
         if len(options) == 1 and value is not None:
             return _salvaged(value, options[0], path, strict, found)
+        if isinstance(value, dict):
+            told = typing.cast("dict[str, Any]", value)
+            chosen = _chosen_by_tag(told, options)
+            if chosen is not None:
+                rest = {name: child for name, child in told.items() if name != chosen.__struct_config__.tag_field}
+                return _salvaged_struct(rest, chosen, path, strict, found)
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         if not isinstance(value, dict):
             found.append(FieldError(path or "body", "wrong_type", "Expected a map."))
@@ -230,6 +236,15 @@ def _salvaged(value: Any, kind: Any, path: str, strict: bool, found: list[FieldE
         looked_at = typing.cast("list[Any]", value)[:MAX_LOOKED_AT]
         return [_salvaged(child, item, f"{path}[{index}]", strict, found) for index, child in enumerate(looked_at)]
     return _as_one(value, kind, path, strict, found)
+
+
+def _chosen_by_tag(value: dict[str, Any], options: list[Any]) -> type[msgspec.Struct] | None:
+    """Which of several tagged structs a map says that it is."""
+    for option in options:
+        config = getattr(option, "__struct_config__", None)
+        if config is not None and config.tag_field is not None and value.get(config.tag_field) == config.tag:
+            return option
+    return None
 
 
 def _salvaged_struct(

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 KEY_BYTES: Final = 32
+# Cloud CDN's keys have 128 bits.
+MEDIA_KEY_BYTES: Final = 16
 
 
 class ConfigError(SystemExit):
@@ -38,6 +40,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     storage_emulator_host: str
     storage_signer_file: str
     media_base_url: str
+    private_media_base_url: str
+    media_keys: dict[str, bytes]
     token_keys: dict[str, bytes]
     cookie_keys: dict[str, bytes]
     smtp_url: str
@@ -56,7 +60,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.environment == "local"
 
 
-def _keys(name: str, value: str) -> dict[str, bytes]:
+def _keys(name: str, value: str, size: int = KEY_BYTES) -> dict[str, bytes]:
     keys: dict[str, bytes] = {}
     for part in value.split(","):
         kid, _, encoded = part.strip().partition(":")
@@ -64,8 +68,8 @@ def _keys(name: str, value: str) -> dict[str, bytes]:
             key = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
         except ValueError:
             key = b""
-        if not kid or kid in keys or len(key) != KEY_BYTES:
-            raise ConfigError(f"{name}: must be kid:key[,kid:key…] with base64url keys of {KEY_BYTES} bytes")
+        if not kid or kid in keys or len(key) != size:
+            raise ConfigError(f"{name}: must be kid:key[,kid:key…] with base64url keys of {size} bytes")
         keys[kid] = key
     return keys
 
@@ -131,6 +135,8 @@ def read(env: Mapping[str, str]) -> Settings:
         storage_emulator_host=optional("STORAGE_EMULATOR_HOST", web, ""),
         storage_signer_file=text("STORAGE_SIGNER_FILE", ""),
         media_base_url=web("MEDIA_BASE_URL", text("MEDIA_BASE_URL")),
+        private_media_base_url=web("PRIVATE_MEDIA_BASE_URL", text("PRIVATE_MEDIA_BASE_URL")),
+        media_keys=_keys("MEDIA_KEYS", text("MEDIA_KEYS"), MEDIA_KEY_BYTES),
         token_keys=_keys("TOKEN_KEYS", text("TOKEN_KEYS")),
         cookie_keys=_keys("COOKIE_KEYS", text("COOKIE_KEYS")),
         smtp_url=_url("SMTP_URL", text("SMTP_URL"), ("smtp", "smtps")),

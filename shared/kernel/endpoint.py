@@ -18,6 +18,7 @@ from shared.kernel.problems import NotFound
 
 PostId = NewType("PostId", int)
 CommentId = NewType("CommentId", int)
+MessageId = NewType("MessageId", int)
 NotificationId = NewType("NotificationId", int)
 SessionId = NewType("SessionId", int)
 ReportId = NewType("ReportId", int)
@@ -29,6 +30,7 @@ _PATH_PARAMETER: Final = re.compile(r"\{(\w+)\}")
 _ABSENT: Final[dict[Any, str]] = {
     PostId: "post_not_found",
     CommentId: "comment_not_found",
+    MessageId: "message_not_found",
     SessionId: "session_not_found",
     NotificationId: "notification_not_found",
     ReportId: "report_not_found",

@@ -23,6 +23,8 @@ if (redis.call('GET', KEYS[2]) or '') == ARGV[1] then redis.call('SET', KEYS[1],
 
 
 E = TypeVar("E", bound=Positioned)
+# Whose a list is: a user's, a post's; or what the first of two has of the second.
+Owner = int | tuple[int, int]
 # Up to so many entries older than an id, newest first, of Postgres.
 Load = Callable[[int, int], list[E]]
 
@@ -35,13 +37,13 @@ class Recent(Generic[E]):
         self.keep = keep
         self._decoder: msgspec.msgpack.Decoder[list[E]] = msgspec.msgpack.Decoder(list[entry])
 
-    def ask(self, owner: int) -> cache.Command:
+    def ask(self, owner: Owner) -> cache.Command:
         """The command for `take`."""
         return ("MGET", self._key(owner), self._generation(owner))
 
     async def take(
         self,
-        owner: int,
+        owner: Owner,
         reply: Any,
         before: int | None,
         count: int,
@@ -65,7 +67,7 @@ class Recent(Generic[E]):
                 return older[:count]
         return await running.in_thread(load_chosen or load, ids.MAX if before is None else before, count)
 
-    def changed(self, owner: int) -> list[cache.Command]:
+    def changed(self, owner: Owner) -> list[cache.Command]:
         """The commands to run after a change was committed."""
         return [
             ("SET", self._generation(owner), str(ids.new_id()), "EX", _GENERATION_SECONDS),
@@ -76,14 +78,14 @@ class Recent(Generic[E]):
         """What Redis holds as `value`."""
         return self._decoder.decode(value)
 
-    async def _newest(self, owner: int, reply: Any, load: Load[E]) -> list[E]:
+    async def _newest(self, owner: Owner, reply: Any, load: Load[E]) -> list[E]:
         if reply[0] is not None:
             return self.decoded(reply[0])
         # A change that Redis was told of has given it another generation: who asks for this one misses nothing.
         generation = reply[1] or b""
         return await single_flight.shared((self._key(owner), generation), lambda: self._fill(owner, generation, load))
 
-    async def _fill(self, owner: int, generation: bytes, load: Load[E]) -> list[E]:
+    async def _fill(self, owner: Owner, generation: bytes, load: Load[E]) -> list[E]:
         entries = await running.in_thread(load, ids.MAX, self.keep)
         keys = [self._key(owner), self._generation(owner)]
         try:
@@ -92,8 +94,12 @@ class Recent(Generic[E]):
             pass  # the answer is at hand; a later read fills the cache
         return entries
 
-    def _key(self, owner: int) -> str:
-        return f"{self.name}:{ids.encode(owner)}"
+    def _key(self, owner: Owner) -> str:
+        return f"{self.name}:{_encoded(owner)}"
 
-    def _generation(self, owner: int) -> str:
-        return f"{self.name}:generation:{ids.encode(owner)}"
+    def _generation(self, owner: Owner) -> str:
+        return f"{self.name}:generation:{_encoded(owner)}"
+
+
+def _encoded(owner: Owner) -> str:
+    return ids.encode(owner) if isinstance(owner, int) else ids.encode(owner[0]) + ids.encode(owner[1])

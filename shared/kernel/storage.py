@@ -7,13 +7,15 @@ the RSA signature is 0.34).
 Everything has a time-out, and a store that can't be reached is StorageUnavailable.
 """
 
+import base64
+import hmac
 import importlib
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, BinaryIO, Final, TypeVar
 from urllib.parse import quote
 
@@ -32,6 +34,10 @@ RETRY_SECONDS: Final = 3.0
 PARALLEL: Final = 10  # as many as a requests session keeps connections
 PAGE: Final = 1000
 NAME_BYTES: Final = 1024
+# A private URL is good until the hour after next: the same for all who read in one hour, so that caches hold, and
+# signing costs nothing after the first.
+_HOUR: Final = 3600
+PRIVATE_HOURS: Final = 2
 
 T = TypeVar("T")
 _lock = threading.Lock()
@@ -73,7 +79,9 @@ class Connected(msgspec.Struct, frozen=True):
 
 
 @running.blocking
-def sign_upload(object: str, content_type: str, min_size: int, max_size: int, expires_seconds: int) -> Upload:
+def sign_upload(
+    object: str, content_type: str, min_size: int, max_size: int, expires_seconds: int, *, private: bool = False
+) -> Upload:
     """A V4-signed PUT that makes `object` of `content_type` with `min_size` to `max_size` bytes, once.
 
     No request with a local key, one to IAM's signBlob without (then it may raise StorageUnavailable). The signature
@@ -85,10 +93,11 @@ def sign_upload(object: str, content_type: str, min_size: int, max_size: int, ex
         "x-goog-if-generation-match": "0",
     }
     connected = _connect()
+    bucket = connected.private if private else connected.bucket
     # The client signs its own second, a little later than this: so the URL lives at least as long as we say.
     expires_at = clock.now_ms() // 1000 * 1000 + expires_seconds * 1000
     with _unavailable():
-        url: str = connected.bucket.blob(object).generate_signed_url(
+        url: str = bucket.blob(object).generate_signed_url(
             version="v4",
             method="PUT",
             expiration=expires_seconds,
@@ -100,12 +109,13 @@ def sign_upload(object: str, content_type: str, min_size: int, max_size: int, ex
 
 
 @running.blocking
-def stat(objects: Sequence[str]) -> list[Stat | None]:
+def stat(objects: Sequence[str], *, private: bool = False) -> list[Stat | None]:
     """What is there of `objects`, in their order; None = nothing. Raises StorageUnavailable."""
     connected = _connect()
+    bucket = connected.private if private else connected.bucket
 
     def look(name: str) -> Stat | None:
-        blob = connected.bucket.get_blob(name, timeout=TIMEOUT_SECONDS, retry=connected.retry)
+        blob = bucket.get_blob(name, timeout=TIMEOUT_SECONDS, retry=connected.retry)
         if blob is None:
             return None
         return Stat(int(blob.size), blob.content_type or "", int(blob.time_created.timestamp() * 1000))
@@ -168,6 +178,22 @@ def sign_download(object: str, expires_seconds: int) -> str:
 def public_url(object: str) -> str:
     """Where anyone who knows its name reads `object`. No request, no signature."""
     return f"{settings().media_base_url}/{quote(object, safe='/~')}"
+
+
+def private_url(object: str) -> str:
+    """Where who is given this URL reads `object` of the private bucket, for one hour to two. No request.
+
+    It is Cloud CDN's signed URL: https://cloud.google.com/cdn/docs/using-signed-urls.
+    """
+    return _signed_for_cdn(object, (clock.now_ms() // 1000 // _HOUR + PRIVATE_HOURS) * _HOUR)
+
+
+@lru_cache(1 << 14)
+def _signed_for_cdn(object: str, expires: int) -> str:
+    kid, key = next(iter(settings().media_keys.items()))
+    url = f"{settings().private_media_base_url}/{quote(object, safe='/~')}?Expires={expires}&KeyName={kid}"
+    signature = base64.urlsafe_b64encode(hmac.digest(key, url.encode(), "sha1")).decode()
+    return f"{url}&Signature={signature}"
 
 
 def list_older_than(prefix: str, before_ms: int) -> Iterator[list[str]]:

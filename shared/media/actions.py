@@ -19,6 +19,7 @@ from shared.media.model import (
     Uploads,
     Variant,
     extension_of,
+    is_private,
     kind_of,
 )
 
@@ -44,7 +45,9 @@ def authorize(caller: Caller, request: UploadRequest) -> Uploads:
     ]
     uploads: list[Upload] = []
     for name, file in zip(names, request.files, strict=True):
-        signed = storage.sign_upload(name, file.content_type, file.size, file.size, EXPIRES_SECONDS)
+        signed = storage.sign_upload(
+            name, file.content_type, file.size, file.size, EXPIRES_SECONDS, private=is_private(name)
+        )
         uploads.append(Upload(name, signed.method, signed.url, signed.headers, signed.expires_at))
     with db.connection() as conn:
         store.AUTHORIZE.run(
@@ -61,12 +64,12 @@ def authorize(caller: Caller, request: UploadRequest) -> Uploads:
 
 
 def check(caller: Caller, wanted: Sequence[Wanted]) -> dict[str, str]:
-    """The content types of named objects. Raises Invalid with a fault for each that can't be attached."""
+    """The content types of objects named for one purpose. Raises Invalid, a fault for each that can't be attached."""
     names = [want.object for want in wanted]
     with db.connection() as conn:
         rows = {row.object: row for row in store.FIND.all(conn, objects=names)}
     found: list[FieldError] = []
-    stats = dict(zip(names, storage.stat(names), strict=True)) if rows else {}
+    stats = dict(zip(names, storage.stat(names, private=is_private(names[0])), strict=True)) if rows else {}
     seen: set[str] = set()
     for want in wanted:
         row = rows.get(want.object)
@@ -107,6 +110,12 @@ def release(conn: db.Connection, owner: str) -> None:
     released = [row.object for row in store.RELEASE.all(conn, owner=owner)]
     if released:
         events.emit(conn, MediaReleased(released))
+
+
+def delete(objects: Sequence[str]) -> None:
+    """Delete objects from storage, each where it lies. Those already gone are as they should be."""
+    storage.delete([name for name in objects if not is_private(name)])
+    storage.delete([name for name in objects if is_private(name)], private=True)
 
 
 def sweep_orphans() -> int:

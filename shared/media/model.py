@@ -130,6 +130,11 @@ class OrphansDue(Event, frozen=True):
     at: int
 
 
+def is_private(object: str) -> bool:
+    """Whether an object, whose name begins with what it is for, lies where only signed URLs read it."""
+    return object.startswith("message/")
+
+
 def kind_of(content_type: str) -> Kind:
     """The kind of a content type; anything else is a plain file."""
     if content_type in PHOTO_TYPES:

@@ -12,6 +12,7 @@ from shared.kernel import db
 USERS_COLUMN = re.compile(r"(user|author|actor|other|sender|recipient|reporter|moderator|follower|followee|owner)_id")
 # What a table of a user's is not in the archive for.
 NOT_EXPORTED = {
+    "chats": "with whom there is one is told by how it stands with oneself",
     "exports": "the archive itself",
     "moderation_log": "what moderators did, which is not the user's",
     "erasures": "there is none of an account that can be signed in to",
@@ -32,6 +33,13 @@ COLUMNS_NOT_EXPORTED = {
     "comments.author_id": "whose archive it is",
     "comments.post_author_id": "the post's",
     "comments.gone": "that it is deleted, and nobody's reply is left",
+    "messages.chat_id": "with whom is shown",
+    "messages.sender_id": "whose archive it is, or whose username is shown",
+    "messages.recipient_id": "whose archive it is, or whose username is shown",
+    "messages.hidden_by_recipient": "the recipient's",
+    "chat_members.user_id": "whose archive it is",
+    "chat_members.other_id": "whose username is shown",
+    "chat_members.chat_id": "with whom is shown",
     "engagements.user_id": "whose archive it is",
     "mentions.user_id": "whose archive it is",
     "relationships.user_id": "whose archive it is, or whose username is shown",

@@ -33,11 +33,13 @@ ANYONE = "{0} {0} {0} {0} {0} {0} {0}"
 SIGNED_IN = "401 {0} {0} {0} {0} 401 {0}"
 WHO_MAY_SEE = "200 200 200 200 404 401 200"
 WHO_MAY_ACT = "401 {0} {0} {0} 404 401 {0}"
-TO_ANOTHER = "401 200 200 422 404 401 200"
+WITH_ANOTHER = "401 {0} {0} 422 404 401 {0}"
+TO_ANOTHER = WITH_ANOTHER.format(200)
 THE_OWNER = "401 403 403 {0} 404 401 403"
 WHOSE_IT_IS = "401 404 404 {0} 404 401 404"
 MODERATORS = "401 403 403 403 403 401 {0}"
 EMOJI = {"emoji": "👍"}
+MESSAGE: dict[str, Any] = {"client_id": "matrix", "content": {"type": "text", "text": "Hm"}}
 ROWS = {
     "request_signup": Row("/v1/signup", ANYONE.format(202), {"email": f"{secrets.token_hex(8)}@example.com"}),
     "verify_signup": Row("/v1/signup/verify", ANYONE.format(422), {}),
@@ -98,6 +100,17 @@ ROWS = {
     "react_to_comment": Row("/v1/comments/{comment_id}/reaction", WHO_MAY_ACT.format(200), EMOJI),
     "unreact_to_comment": Row("/v1/comments/{comment_id}/reaction", WHO_MAY_ACT.format(200)),
     "list_comment_reactions": Row("/v1/comments/{comment_id}/reactions", WHO_MAY_ACT.format(200)),
+    "list_chats": Row("/v1/chats", SIGNED_IN.format(200)),
+    "list_messages": Row("/v1/chats/{username}/messages", WITH_ANOTHER.format(200)),
+    "send_message": Row("/v1/chats/{username}/messages", WITH_ANOTHER.format(201), MESSAGE),
+    "acknowledge_messages": Row("/v1/chats/{username}/ack", WITH_ANOTHER.format(422), {"read_up_to": "0" * 13}),
+    "accept_chat": Row("/v1/chats/{username}/accept", WITH_ANOTHER.format(200)),
+    "decline_chat": Row("/v1/chats/{username}/decline", WITH_ANOTHER.format(200)),
+    "clear_chat": Row("/v1/chats/{username}", WITH_ANOTHER.format(204)),
+    "edit_message": Row("/v1/messages/{message_id}", WHOSE_IT_IS.format(200), {"content": MESSAGE["content"]}),
+    "delete_message": Row("/v1/messages/{message_id}", WHOSE_IT_IS.format(204)),
+    "react_to_message": Row("/v1/messages/{message_id}/reaction", WHOSE_IT_IS.format(200), EMOJI),
+    "unreact_to_message": Row("/v1/messages/{message_id}/reaction", WHOSE_IT_IS.format(200)),
     "get_feed": Row("/v1/feed", SIGNED_IN.format(200)),
     "list_notifications": Row("/v1/notifications", SIGNED_IN.format(200)),
     "mark_notification_read": Row("/v1/notifications/{notification_id}/read", WHOSE_IT_IS.format(200)),
@@ -121,6 +134,8 @@ class Cast:
         moderation.set_moderator(self.people["moderator"].username, moderator=True)
         plant.suspend(stack, self.people["suspended"])
         self.stand_anew()
+        for role in ("stranger", "follower", "moderator"):
+            self.owner.post(f"/v1/chats/{self.people[role].username}/messages", MESSAGE)
         self.notification = wait_until(lambda: self.owner.get("/v1/notifications")["items"])[0]["id"]
 
     def stand_anew(self) -> None:
@@ -149,6 +164,7 @@ class Cast:
             "username": lambda: self.owner.username,
             "post_id": self._post,
             "comment_id": lambda: self.owner.post(f"/v1/posts/{self._post()}/comments", {"text": "Whose?"})["id"],
+            "message_id": self._message,
             "session_id": lambda: sign_in(self.stack, self.owner.username).session["id"],
             "notification_id": lambda: self.notification,
             "report_id": self._report,
@@ -156,6 +172,10 @@ class Cast:
 
     def _post(self) -> str:
         return self.owner.post_photo("Whose?")["id"]
+
+    def _message(self) -> str:
+        message = MESSAGE | {"client_id": secrets.token_hex(8)}
+        return self.owner.post(f"/v1/chats/{self.bystander.username}/messages", message)["id"]
 
     def _report(self) -> str:
         subject = {"type": "post", "id": self.bystander.post_photo("Reported")["id"]}
@@ -166,6 +186,7 @@ ABSENT = {
     "username": "user_not_found",
     "post_id": "post_not_found",
     "comment_id": "comment_not_found",
+    "message_id": "message_not_found",
     "session_id": "session_not_found",
     "notification_id": "notification_not_found",
 }

@@ -15,17 +15,22 @@ targets.load()
 # How many trips to Postgres a read may take when warm, where that is not none, and why.
 ASKS_POSTGRES = {
     "get_me": (
-        4,
+        5,
         "shows what its owner alone sees, which nothing else would keep in Redis; each feature is asked once",
     ),
     "list_sessions": (1, "is looked at once in a while, and says what ends sessions: it has to be the truth"),
     "list_reports": (3, "is for a few moderators"),
 }
-# Relations to a user, post or comment, and what is said below one: what people do all day.
-_OFTEN = re.compile(r"/v1/(posts|comments|users)/\{\w+\}/\w+")
+# Relations to a user, post, comment or message, and what is said below one or to somebody: what people do all day.
+_OFTEN = re.compile(r"/v1/(posts|comments|users|messages)/\{\w+\}/\w+|/v1/chats/\{\w+\}/messages")
 READS = {name: one for name, one in ENDPOINTS.items() if one.method == "GET"}
 HOT_WRITES = {name: one for name, one in ENDPOINTS.items() if one.method != "GET" and _OFTEN.fullmatch(one.path)}
-BODIES = {"reaction": {"emoji": "🦊"}, "comments": {"text": "Hot"}, "replies": {"text": "Hot too"}}
+BODIES = {
+    "reaction": {"emoji": "🦊"},
+    "comments": {"text": "Hot"},
+    "replies": {"text": "Hot too"},
+    "messages": {"client_id": "hot", "content": {"type": "text", "text": "Hot"}},
+}
 
 
 class Scene:
@@ -45,12 +50,17 @@ class Scene:
             reader.put(f"/v1/posts/{self.post}/{act}", BODIES.get(act))
         owner.post(f"/v1/comments/{self.comment}/replies", {"text": "Indeed"})
         owner.put(f"/v1/comments/{self.comment}/reaction", BODIES["reaction"])
+        with reader.live() as live:
+            message = {"client_id": "warm", "content": {"type": "text", "text": "Warm"}}
+            self.message = owner.post(f"/v1/chats/{reader.username}/messages", message)["id"]
+            live.event("message.created")
         # What is heard of it all later would end what a read has built.
         told = {"mention", "follow", "reply", "reaction"}
         wait_until(lambda: {one["type"] for one in reader.get("/v1/notifications")["items"]} == told)
 
     def path(self, one: Endpoint) -> str:
-        return one.path.format(username=self.owner.username, post_id=self.post, comment_id=self.comment)
+        named = {"post_id": self.post, "comment_id": self.comment, "message_id": self.message}
+        return one.path.format(username=self.owner.username, **named)
 
 
 @pytest.fixture(scope="module")

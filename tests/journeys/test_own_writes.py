@@ -1,10 +1,12 @@
 """You read your own writes, with every background function and the relay standing still."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from infra.local.stack import Stack
+from tests.chat.talk import acknowledge, react, write
 from tests.client import Person, standing_still, wait_until
 
 
@@ -52,6 +54,27 @@ def test_whom_one_follows_is_in_the_feed_at_once(alice: Person, bob: Person) -> 
     assert alice.get("/v1/feed")["items"] == [own]
     alice.follow(bob.username)
     assert alice.get("/v1/feed")["items"] == [own, post]
+
+
+@pytest.mark.usefixtures("nothing_behind")
+def test_what_is_said_in_a_chat_is_read_at_once(alice: Person, bob: Person) -> None:
+    def seen(person: Person, other: Person) -> list[Any]:
+        return person.get(f"/v1/chats/{other.username}/messages")["items"]
+
+    bob.follow(alice.username)
+    assert seen(alice, bob) == seen(bob, alice) == bob.get("/v1/chats")["items"] == []
+    said = write(alice, bob, "Now")
+    assert seen(alice, bob) == [said]
+    assert [chat["unread_count"] for chat in bob.get("/v1/chats")["items"]] == [1]
+    assert acknowledge(bob, alice, read_up_to=said) == bob.get("/v1/chats")["items"][0]
+    assert [one["status"] for one in seen(alice, bob)] == ["read"]
+    assert react(bob, said, "👍")["reactions"] == seen(alice, bob)[0]["reactions"]
+    edited = alice.patch(f"/v1/messages/{said['id']}", {"content": {"type": "text", "text": "Then"}})
+    assert seen(alice, bob) == [edited]
+    alice.delete(f"/v1/messages/{said['id']}")
+    assert (seen(alice, bob), len(seen(bob, alice))) == ([], 1)
+    bob.delete(f"/v1/chats/{alice.username}")
+    assert seen(bob, alice) == bob.get("/v1/chats")["items"] == []
 
 
 def test_what_stood_still_goes_on(alice: Person, bob: Person, stack: Stack) -> None:

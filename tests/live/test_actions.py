@@ -7,8 +7,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from infra.local.stack import Stack
-from realtime_service.requests import ACTIONS
-from tests.client import Format, Live, Person, sign_up
+from realtime_service.protocol import ACTIONS
+from tests.client import Format, Live, Person, decoded, sign_up
 from tests.comments.thread import comment
 from tests.live.instances import instance
 
@@ -22,7 +22,7 @@ def refused(live: Live, action: str, data: dict[str, Any]) -> dict[str, Any]:
 
 def over_http(answer: Any) -> dict[str, Any]:
     """A problem as HTTP tells it."""
-    return {name: value for name, value in answer.json().items() if name != "instance"}
+    return {name: value for name, value in decoded(answer).items() if name != "instance"}
 
 
 @pytest.mark.parametrize("format", ["json", "msgpack"])
@@ -41,6 +41,36 @@ def test_one_reacts_over_the_socket_as_over_http(stack: Stack, alice: Person, fo
         assert live.act("unreact_to_comment", {"comment_id": said["id"]})["data"] == bob.get(
             f"/v1/comments/{said['id']}"
         )
+
+
+@pytest.mark.parametrize("format", ["json", "msgpack"])
+def test_one_chats_over_the_socket_as_over_http(stack: Stack, alice: Person, format: Format) -> None:
+    bob = sign_up(stack, format=format)
+    with bob.live() as live:
+
+        def done(action: str, **data: Any) -> Any:
+            reply = live.act(action, data)
+            assert reply["ok"] is True, reply
+            return reply["data"]
+
+        content = {"type": "text", "text": "Hello"}
+        path = f"/v1/chats/{alice.username}/messages"
+        said = done("send_message", username=alice.username, client_id="one", content=content)
+        assert bob.post(path, {"client_id": "one", "content": content}) == said
+        assert done("list_messages", username=alice.username, limit=1) == bob.get(path, limit=1)
+        assert done("list_chats", box="inbox") == bob.get("/v1/chats")
+        assert done("react_to_message", message_id=said["id"], emoji="👍")["reactions"][0]["emoji"] == "👍"
+        assert done("unreact_to_message", message_id=said["id"])["reactions"] == []
+        edited = done("edit_message", message_id=said["id"], content=content | {"text": "Hello!"})
+        assert edited == bob.get(path)["items"][0]
+        chat = done("acknowledge_messages", username=alice.username, read_up_to=said["id"])
+        assert [chat] == bob.get("/v1/chats")["items"]
+        assert done("delete_message", message_id=said["id"], **{"for": "everyone"}) is None
+        assert done("decline_chat", username=alice.username) == done("accept_chat", username=alice.username)
+        assert done("clear_chat", username=alice.username) is None
+        assert bob.get(path)["items"] == []
+        gone = refused(live, "edit_message", {"message_id": said["id"], "content": content})
+        assert gone == over_http(bob.ask("PATCH", f"/v1/messages/{said['id']}", {"content": content}))
 
 
 def test_what_is_wrong_is_the_problem_that_http_has_with_every_fault(alice: Person) -> None:

@@ -16,6 +16,7 @@ BUDGETS = {
     "react": 0.20,
     "save": 0.20,
     "comment": 0.20,
+    "send": 0.20,
 }
 
 

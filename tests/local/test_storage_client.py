@@ -41,6 +41,8 @@ def use(url: str, signer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "STORAGE_EMULATOR_HOST": url,
             "STORAGE_SIGNER_FILE": str(signer),
             "MEDIA_BASE_URL": f"{url}/media",
+            "PRIVATE_MEDIA_BASE_URL": f"{url}/media-private",
+            "MEDIA_KEYS": "k:" + "A" * 22,
             "TOKEN_KEYS": key,
             "COOKIE_KEYS": key,
             "SMTP_URL": "smtp://127.0.0.1:1",

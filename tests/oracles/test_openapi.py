@@ -5,6 +5,7 @@ is nobody's but a friend's of that account.
 """
 
 import copy
+import secrets
 import time
 import zlib
 from collections.abc import Callable
@@ -112,6 +113,10 @@ def named(stack: Stack, caller: Person) -> dict[str, Callable[[], str]]:
     def comment() -> str:
         return still("comments", lambda: caller.post(f"/v1/posts/{post()}/comments", {"text": "Of it"})["id"])
 
+    def message() -> str:
+        body = {"client_id": secrets.token_hex(8), "content": {"type": "text", "text": "From the document"}}
+        return caller.post(f"/v1/chats/{friend.username}/messages", body)["id"]
+
     def report() -> str:
         subject = {"type": "post", "id": of_friend}
         return caller.post("/v1/reports", {"subject": subject, "reason": "other"})["id"]
@@ -120,6 +125,7 @@ def named(stack: Stack, caller: Person) -> dict[str, Callable[[], str]]:
         "username": lambda: friend.username,
         "post_id": post,
         "comment_id": comment,
+        "message_id": message,
         "notification_id": lambda: news,
         "session_id": lambda: sign_in(stack, caller.username).session["id"],
         "report_id": report,

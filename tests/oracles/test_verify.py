@@ -14,6 +14,7 @@ from shared.feed.store import IS_SETTLED
 from shared.kernel import cache, db, graph, ids
 from shared.kernel.projection import put, put_fields
 from shared.profiles import reads as profiles
+from tests.chat.talk import write
 from tests.client import Person, sign_up, wait_until
 from tests.feed.posts import insert_posts
 
@@ -51,6 +52,9 @@ class World:
         self.comment = two.post(f"{path}/comments", {"text": "Seen"})["id"]
         three.post(f"/v1/comments/{self.comment}/replies", {"text": "Too"})
         one.put(f"/v1/comments/{self.comment}/reaction", {"emoji": "🌻"})
+        # A request to the one, and a friend's to the other.
+        write(two, one, "Hello")
+        write(one, three, "Hello")
         three.put(f"/v1/users/{self.leaver.username}/block")
         three.put(f"/v1/users/{two.username}/mute")
         wait_until(lambda: {group["type"] for group in two.get("/v1/notifications")["items"]} > {"mention", "reply"})
@@ -76,6 +80,8 @@ class World:
         """So that Redis holds it, also what was taken from it meanwhile."""
         for person in self.people:
             for other in self.people:
+                if other is not person:
+                    person.get(f"/v1/chats/{other.username}/messages")
                 for part in ("", "/posts", "/followers", "/following"):
                     person.get(f"/v1/users/{other.username}{part}")
             for post in self.posts:
@@ -87,6 +93,8 @@ class World:
                 person.get(f"/v1/me/{part}")
             person.get("/v1/feed")
             person.get("/v1/notifications")
+            for box in ("inbox", "requests"):
+                person.get("/v1/chats", box=box)
 
 
 def merged(user_id: int) -> bool:
@@ -257,6 +265,9 @@ PLANTED: dict[str, Callable[[World], str]] = {
     "commented": emptied("commented", lambda world: world.names[1]),
     "reactions": emptied("reactions", lambda world: world.posts[0]),
     "reposts": emptied("reposts", lambda world: world.posts[0]),
+    "chats": emptied("chats", lambda world: world.names[2]),
+    "chat_requests": emptied("chat_requests", lambda world: world.names[0]),
+    "messages": emptied("messages", lambda world: world.names[0] + world.names[1]),
     "session": a_session_that_goes_on,
     GRAPH_USERS: a_user_whom_the_graph_calls_otherwise,
     GRAPH_FOLLOWS: a_follow_that_the_graph_lacks,

@@ -1,0 +1,1 @@
+"""Chat: messages between two, and requests to chat."""
