@@ -9,8 +9,9 @@ import msgspec
 from functions import chat, comments, posts
 from realtime_service.frames import encode
 from shared.kernel import action, clock, codec, guard, http, ledger, log
-from shared.kernel.endpoint import ENDPOINTS, Caller, Encoded, Endpoint
+from shared.kernel.endpoint import ENDPOINTS, Caller, Encoded, Endpoint, Username, read_path_parameter
 from shared.kernel.problems import InternalError, Problem, Unauthorized, Unreadable
+from shared.presence import actions as presence
 
 if TYPE_CHECKING:
     from realtime_service.connection import Connection
@@ -39,9 +40,16 @@ class Resume(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Topics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Names of topics: `post:<id>`, `comment:<id>`."""
+    """Names of topics: `post:<id>`, `comment:<id>`, `presence:<username>`."""
 
     topics: Annotated[list[Annotated[str, msgspec.Meta(max_length=60)]], msgspec.Meta(min_length=1, max_length=100)]
+
+
+class Typing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """To whom one types, or does so no more."""
+
+    to: Annotated[str, msgspec.Meta(max_length=60)]
+    on: bool
 
 
 async def answer(connection: "Connection", request: dict[str, Any]) -> bytes:
@@ -95,6 +103,11 @@ async def _act(connection: "Connection", name: str, data: dict[str, Any]) -> Any
     if name == "unsubscribe":
         connection.subscriptions.unsubscribe(connection, codec.convert(data, Topics).topics)
         return {"topics": sorted(connection.topics)}
+    if name == "typing":
+        typed = codec.convert(data, Typing)
+        await guard.of(caller, "read").ask()
+        await presence.tell_typing(caller, Username(str(read_path_parameter(Username, typed.to))), on=typed.on)
+        return {}
     if name not in ACTIONS:
         raise Unreadable("unknown_action", "There is no such action.")
     result = await action.call(ACTIONS[name], caller, data)
