@@ -35,13 +35,19 @@ def login(client: Client, body: model.Credentials) -> WithCookie:
 
 @endpoint("POST /v1/session/refresh", limit="sign_in", answers=model.Refreshed)
 def refresh_session(client: Client, body: model.RefreshRequest) -> WithCookie:
-    """Exchange the refresh token for new tokens. A token used twice ends its session."""
+    """Exchange the refresh token for new tokens and a new cookie. A token used twice ends its session.
+
+    The cookie doesn't matter to it: it is asked for where that has gone with the access token that it holds.
+    """
     return _with_cookie(sessions.refresh(body, client))
 
 
 @endpoint("POST /v1/logout", status=204)
 def logout(caller: Caller) -> WithCookie:
-    """End this session at once, on HTTP and on open sockets, also for access tokens that haven't expired."""
+    """End this session at once, on HTTP and on open sockets, also for access tokens that haven't expired.
+
+    With one that has expired it is 401 `token_expired`: refresh first. The cookie is gone by then.
+    """
     sessions.logout(caller)
     return WithCookie(None, None)
 

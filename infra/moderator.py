@@ -14,7 +14,13 @@ def main(arguments: list[str]) -> int:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--remove", action="store_true", help="make it one no longer")
     what.add_argument("--unsuspend", action="store_true", help="lift its suspension instead")
-    parser.add_argument("--data", type=Path, default=ROOT / ".local", metavar="DIR", help="the data folder (.local)")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=ROOT / ".local",
+        metavar="DIR",
+        help="the data folder of the stack, as its `ready` names it (.local)",
+    )
     options = parser.parse_args(arguments)
     try:
         load(options.data).apply()

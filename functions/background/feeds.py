@@ -1,7 +1,7 @@
 """Feeds: fan-out, and what a follow changes."""
 
 from shared.feed import actions
-from shared.feed.model import FeedChunk, MergeChunk
+from shared.feed.model import AuthorErased, FeedChunk, MergeChunk
 from shared.kernel.events import on
 from shared.posts.model import PostCreated, PostDeleted
 from shared.profiles.model import BlockChanged, FollowChanged, MuteChanged
@@ -9,8 +9,14 @@ from shared.profiles.model import BlockChanged, FollowChanged, MuteChanged
 
 @on(PostCreated, PostDeleted)
 def fan_out_post(event: PostCreated | PostDeleted) -> None:
-    """Tell an author's first followers of a post: few have more, who are told by chunks that are events."""
-    actions.fan_out(FeedChunk(event.post_id, event.author_id, after=0, deleted=isinstance(event, PostDeleted)))
+    """Tell an author's first followers of a post: few have more, who are told by chunks that are events.
+
+    That it is gone, those of whoever reposted it hear as well.
+    """
+    if isinstance(event, PostDeleted):
+        actions.post_deleted(event)
+    else:
+        actions.fan_out(FeedChunk(event.post_id, event.author_id, after=0, deleted=False))
 
 
 @on(FeedChunk)
@@ -23,6 +29,12 @@ def fan_out_chunk(event: FeedChunk) -> None:
 def merge_author(event: MergeChunk) -> None:
     """Have one chunk of an author's followers merge in on read what they tell."""
     actions.merge(event)
+
+
+@on(AuthorErased)
+def tell_of_erasure(event: AuthorErased) -> None:
+    """Tell those who followed an account that was deleted that its posts are gone."""
+    actions.author_erased(event)
 
 
 @on(FollowChanged, BlockChanged, MuteChanged)

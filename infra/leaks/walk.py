@@ -142,7 +142,8 @@ def _words(
     may, must = surface.may(world, who, subject), expected and surface.must(world, who, subject)
     for what, word in everything.items():
         belongs = what in surface.words or (what.startswith("post ") and "posts" in surface.words)
-        if word in text and not may:
+        # Those whom one may see name whomever they like, also one who is muted.
+        if word in text and not (world.sees(who, subject) if what == "mention" else may):
             yield Finding(name, looker, subject.relation, f"shows the {what}")
         elif belongs and word not in text and must:
             yield Finding(name, looker, subject.relation, f"lacks the {what}")
@@ -226,5 +227,6 @@ def _overheard(world: World, who: Someone, text: str) -> Iterator[Finding]:
     for subject in world.everybody:
         secrets = [*subject.words.items(), *[("post", post.word) for post in subject.posts]]
         for what, word in secrets:
-            if who is not subject and word in text and not world.hears(who, subject):
+            may = world.sees(who, subject) if what == "mention" else world.hears(who, subject)
+            if who is not subject and word in text and not may:
                 yield Finding(LIVE, who.relation, subject.relation, f"tells the {what}")

@@ -42,7 +42,8 @@ class Comment(NamedTuple):
 class Someone:
     """A person of the world, and the words by which they are known.
 
-    `card`, `name`, `bio`; `comment`, `reply` and `message`, which all that they say contains; and those of their posts.
+    `card`, `name`, `bio`; `mention`, by which others name them; `comment`, `reply` and `message`, which all that they
+    say has in it; and those of their posts.
     """
 
     relation: Relation
@@ -223,7 +224,8 @@ def _answer(one: Someone, comment: Comment) -> None:
 def _arrive(stack: Stack, relation: Relation) -> Someone:
     words = {what: _word() for what in ("name", "bio", "comment", "reply", "message")}
     person = sign_up(stack, f"u{secrets.token_hex(8)}", name=words["name"], bio=words["bio"])
-    return Someone(relation, person, words | {"card": f'"username":"{person.username}"'})
+    card, mention = f'"username":"{person.username}"', f'"type":"mention","text":"{person.username}"'
+    return Someone(relation, person, words | {"card": card, "mention": mention})
 
 
 def _word() -> str:

@@ -54,7 +54,9 @@ def load(path: str | os.PathLike[str] = ROOT / ".local") -> Stack:
         addresses = json.loads((data / "stack.json").read_text())
         env = json.loads((data / "env.json").read_text())
     except FileNotFoundError:
-        raise StackFailed(f"no stack runs on {data}; start one with ./dev up") from None
+        raise StackFailed(
+            f"no stack runs on {data}; start one with ./dev up, or name the one that runs with --data DIR"
+        ) from None
     names = ("api", "live", "console", "postgres", "redis", "neo4j", "storage", "pubsub", "smtp")
     return Stack(data=data, pids=addresses["pids"], env=env, **{name: addresses.get(name, "") for name in names})
 

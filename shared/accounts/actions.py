@@ -1,13 +1,10 @@
 """Signing up, in three steps."""
 
-import msgspec
-
 from shared.accounts import model, passwords, proofs, sessions, store
 from shared.kernel import clock, db, events, ids
 from shared.kernel.endpoint import Client
 from shared.kernel.problems import Conflict, Invalid
-from shared.profiles import reads as profiles
-from shared.profiles.model import UserCard, UserChanged
+from shared.profiles.model import UserChanged
 
 
 def request_signup(body: model.SignupRequest) -> model.SignupStarted:
@@ -43,9 +40,7 @@ def complete_signup(body: model.NewAccount, client: Client) -> model.SignedIn:
         if taken.constraint == "users_username":
             raise Conflict("username_taken", "This username is taken.") from None
         raise proofs.dead_token("signup") from None  # the address was registered meanwhile
-    commands, cards = profiles.fresh([user_id])
-    events.after_commit(*commands, *opened.commands)
-    return model.SignedIn(msgspec.json.decode(cards[user_id].json, type=UserCard), opened.session)
+    return sessions.signed_in(user_id, opened)
 
 
 def _register(body: model.NewAccount, password_hash: str, client: Client) -> tuple[int, "sessions.Opened"]:

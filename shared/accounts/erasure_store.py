@@ -13,6 +13,7 @@ from shared.accounts.model import ErasureDue
 from shared.chat.model import ChatChanged
 from shared.comments.model import CommentDeleted, CommentReacted
 from shared.engagement.model import PostReacted, PostReposted, PostSaved
+from shared.feed.model import AuthorErased, FeedChunk
 from shared.kernel import db
 from shared.kernel.events import Event
 from shared.notifications.model import NotificationChanged
@@ -124,7 +125,7 @@ def _posts(name: str, which: str) -> Step:
 _OVER: Final = {"user_id": "over.user_id", "other_id": "over.other_id", "version": "over.version"}
 
 
-def _relationships(name: str, own: bool, which: str, order: str) -> Step:
+def _relationships(name: str, own: bool, which: str, order: str, *told: str) -> Step:
     """Rows are emptied, so that what comes late finds them over, and are deleted a day later (LATER).
 
     The others' counts are taken back in the same statement. All of them are locked first, in the order in which who
@@ -156,7 +157,7 @@ def _relationships(name: str, own: bool, which: str, order: str) -> Step:
                 )
             },
                 {_told(BlockChanged, "over WHERE over.blocked_at IS NOT NULL", **_OVER)},
-                {_told(MuteChanged, "over WHERE over.muted_at IS NOT NULL", **_OVER)}
+                {", ".join([_told(MuteChanged, "over WHERE over.muted_at IS NOT NULL", **_OVER), *told])}
                 SELECT count(*) FROM over""",
             CountRow,
         ),
@@ -180,17 +181,18 @@ _DONE: Final = {
 def _engagements(kind: str, told: str) -> Step:
     """What the user did with others' posts or comments: undone, with the subjects' counts; the rows go later (LATER).
 
-    Each engagement is locked before its subject, as by who changes one (shared/engagement/model.py).
+    The subjects are locked first, as by who changes an engagement (shared/engagement/model.py).
     """
     counts = ["reaction", "save", "repost"] if kind == "post" else ["reaction"]
     less = ", ".join(f"{part}_count = s.{part}_count - CAST(u.{part}_id IS NOT NULL AS integer)" for part in counts)
+    batch = f"""FROM engagements
+                   WHERE user_id = :user_id AND kind = '{kind}' AND num_nonnulls(reaction_id, save_id, repost_id) > 0
+                   ORDER BY subject_id LIMIT :limit"""
     return Step(
         f"engagements with {kind}s",
         db.Statement(
             f"""WITH batch AS MATERIALIZED (
-                  SELECT * FROM engagements
-                   WHERE user_id = :user_id AND kind = '{kind}' AND num_nonnulls(reaction_id, save_id, repost_id) > 0
-                   ORDER BY subject_id LIMIT :limit FOR UPDATE),
+                  SELECT * {batch} FOR UPDATE),
                 undone AS (
                   UPDATE engagements e SET emoji = NULL, reaction_id = NULL, save_id = NULL, repost_id = NULL,
                          version = e.version + 1
@@ -204,6 +206,12 @@ def _engagements(kind: str, told: str) -> Step:
                 SELECT count(*) FROM undone""",
             CountRow,
         ),
+        lock=db.Statement(
+            f"""SELECT count(*) FROM (
+                  SELECT id FROM {kind}s WHERE id IN (SELECT subject_id {batch})
+                   ORDER BY id FOR NO KEY UPDATE) locked""",
+            CountRow,
+        ),
     )
 
 
@@ -214,7 +222,32 @@ _ENGAGED_WITH_POSTS: Final = ",\n".join(
 _ENGAGED_WITH_COMMENTS: Final = _told(CommentReacted, "over", act_id="over.reaction_id", **_DONE)
 
 
-def _of_posts(name: str, table: str, key: str) -> Step:
+# How many of an account's posts, and reposts, its followers are told live to be gone: more than anybody looks at.
+_TOLD_GONE: Final = 100
+_FOLLOWERS_TOLD: Final = _told(
+    AuthorErased,
+    "(SELECT json_agg(user_id) AS ids FROM over WHERE muted_at IS NULL) heard WHERE heard.ids IS NOT NULL",
+    user_id="CAST(:user_id AS bigint)",
+    username="(SELECT username FROM users WHERE id = :user_id)",
+    followers="heard.ids",
+    post_ids=f"""(SELECT coalesce(json_agg(id), '[]') FROM (
+      SELECT id FROM posts WHERE author_id = :user_id AND deleted_at IS NULL ORDER BY id DESC LIMIT {_TOLD_GONE}) p)""",
+    reposts=f"""(SELECT coalesce(json_agg(json_build_array(subject_id, repost_id)), '[]') FROM (
+      SELECT subject_id, repost_id FROM engagements WHERE user_id = :user_id AND repost_id IS NOT NULL
+       ORDER BY repost_id DESC LIMIT {_TOLD_GONE}) e)""",
+)
+_REPOSTS_TOLD: Final = _told(
+    FeedChunk,
+    "gone WHERE gone.repost_id IS NOT NULL",
+    post_id="gone.subject_id",
+    author_id="CAST(:user_id AS bigint)",
+    after="0",
+    deleted="true",
+    repost="json_build_object('id', gone.repost_id, 'user_id', gone.user_id)",
+)
+
+
+def _of_posts(name: str, table: str, key: str, *told: str) -> Step:
     """What others' rows say of the user's posts, for as long as the posts have not been erased themselves."""
     columns = key.split(", ")
     taken, same = (", ".join(f"t.{c}" for c in columns), " AND ".join(f"t.{c} = batch.{c}" for c in columns))
@@ -227,7 +260,7 @@ def _of_posts(name: str, table: str, key: str) -> Step:
                   SELECT id FROM posts WHERE author_id = :user_id AND deleted_at IS NOT NULL AND media <> '[]'),
                 batch AS MATERIALIZED (
                   SELECT {taken} FROM mine JOIN {table} t ON t.{columns[0]} = mine.id LIMIT :limit FOR UPDATE OF t),
-                gone AS (DELETE FROM {table} t USING batch WHERE {same} RETURNING 1)
+                {", ".join([f"gone AS (DELETE FROM {table} t USING batch WHERE {same} RETURNING t.*)", *told])}
                 SELECT count(*) FROM gone""",
             CountRow,
         ),
@@ -370,14 +403,27 @@ _REACTED: Final = Step(
         CountRow,
     ),
 )
+# What moderators decide on stays; what was said of it in words goes with who said it.
+_REPORTS: Final = Step(
+    "reports filed",
+    db.Statement(
+        """WITH batch AS MATERIALIZED (
+             SELECT id FROM reports WHERE reporter_id = :user_id AND detail IS NOT NULL LIMIT :limit FOR UPDATE),
+           gone AS (UPDATE reports r SET detail = NULL FROM batch WHERE r.id = batch.id RETURNING 1)
+           SELECT count(*) FROM gone""",
+        CountRow,
+    ),
+)
 
-# In the order in which it is done. Posts before followers: those who follow are told live that they are gone.
+# In the order in which it is done. Followers come before posts and reposts: they are told live which of them are gone.
+# So does who reposted a post come before the post, since their followers are told.
 STEPS: Final = (
+    _relationships("followers", False, "follow_id IS NOT NULL", "follow_id", _FOLLOWERS_TOLD),
     _COMMENT,
     _COMMENTS_BEFORE,
     _engagements("post", _ENGAGED_WITH_POSTS),
     _engagements("comment", _ENGAGED_WITH_COMMENTS),
-    _of_posts("engagements of others", "engagements", "subject_id, user_id"),
+    _of_posts("engagements of others", "engagements", "subject_id, user_id", _REPOSTS_TOLD),
     _of_posts("mentions in posts", "mentions", "post_id, user_id"),
     _deleted("mentions", "mentions", "post_id, user_id", "user_id = :user_id"),
     _posts("posts", "deleted_at IS NULL"),
@@ -385,10 +431,10 @@ STEPS: Final = (
     _USER,
     _relationships("following", True, "follow_id IS NOT NULL", "follow_id"),
     _relationships("blocked or muted", True, "(blocked_at IS NOT NULL OR muted_at IS NOT NULL)", "other_id"),
-    _relationships("followers", False, "follow_id IS NOT NULL", "follow_id"),
     _relationships("blocked by", False, "blocked_at IS NOT NULL", "user_id"),
     _relationships("muted by", False, "muted_at IS NOT NULL", "user_id"),
     _ACTS,
+    _REPORTS,
     Step(
         "actors told of",
         db.Statement(
@@ -429,7 +475,6 @@ LATER: Final = (
 # Tables of a user's that no step above erases, and why not.
 ELSEWHERE: Final = {
     "chats": "of two: who wrote to whom is the other's to know as well, by id",
-    "reports": "for moderators to decide on; of who reported, an id is left",
     "moderation_log": "append-only: it outlasts accounts, and names them by id",
     "uploads": "with their objects in storage (erasure.py)",
     "exports": "with their archives in storage (erasure.py)",

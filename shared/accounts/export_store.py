@@ -1,13 +1,14 @@
 """The SQL of exports: what is held on a user, a file of the archive each.
 
-Whoever adds a table that holds anything of a user's adds its section here, and its step to `erasure_store`.
+Whoever adds a table or a column that holds anything of a user's adds it here, and its step to `erasure_store`; a test
+fails until then.
 """
 
 from typing import Final
 
 import msgspec
 
-from shared.kernel import db
+from shared.kernel import db, ids
 
 # An item's place in its file.
 Position = int | str
@@ -70,6 +71,11 @@ def _id(column: str) -> str:
     return f"(SELECT string_agg({digit}, '' ORDER BY place DESC) FROM generate_series(0, 12) AS place)"
 
 
+def _made_at(column: str) -> str:
+    """The instant in an id (shared/kernel/ids.py)."""
+    return f"({column} >> {ids.RANDOM_BITS}) + {ids.EPOCH_MS}"
+
+
 def _url(object: str) -> str:
     return f"CAST(:media AS text) || '/' || ({object})"
 
@@ -77,7 +83,12 @@ def _url(object: str) -> str:
 _MEDIA: Final = f"""(SELECT json_agg(json_build_object(
     'url', {_url("m ->> 'actual'")}, 'placeholder_url', {_url("m ->> 'placeholder'")},
     'content_type', m -> 'content_type', 'width', m -> 'width', 'height', m -> 'height', 'alt_text', m -> 'alt_text'))
-  FROM jsonb_array_elements(p.media) AS m)"""
+  FROM jsonb_array_elements(p.media) AS m WHERE p.deleted_at IS NULL)"""
+# The latest: who else reacted, say, is others' to tell, and there may be a million of them.
+_ACTORS: Final = f"""(SELECT coalesce(json_agg(json_build_object('username', act.username, 'at', act.at)), '[]') FROM (
+    SELECT o.username, {_made_at("a.act_id")} AS at FROM notification_actors a JOIN users o ON o.id = a.actor_id
+     WHERE a.notification_id = n.id AND a.act_id IS NOT NULL AND o.state = 'active'
+     ORDER BY a.act_id DESC LIMIT 100) act)"""
 _PICTURE: Final = f"(SELECT json_object_agg(size, {_url('name')}) FROM jsonb_each_text(u.picture) AS e (size, name))"
 
 # A statement may use `:user_id`, and `:media`, the address of public media.
@@ -98,6 +109,7 @@ SECTIONS: Final = (
         posts="u.post_count",
         followers="u.follower_count",
         following="u.following_count",
+        moderator="u.is_moderator",
     ),
     _section(
         "sessions.json",
@@ -107,12 +119,14 @@ SECTIONS: Final = (
         user_agent="s.user_agent",
         created_at="s.created_at",
         last_used_at="s.last_used_at",
+        refresh_expires_at="s.refresh_expires_at",
         ended_at="s.ended_at",
     ),
+    # Deleted ones too, as long as anything of them is held; their media are gone.
     _section(
         "posts.json",
         "p.id",
-        "posts p WHERE p.author_id = :user_id AND p.deleted_at IS NULL",
+        "posts p WHERE p.author_id = :user_id",
         id=_id("p.id"),
         type="p.type",
         media=_MEDIA,
@@ -121,19 +135,26 @@ SECTIONS: Final = (
         hashtags="p.hashtags",
         created_at="p.created_at",
         edited_at="p.edited_at",
+        deleted_at="p.deleted_at",
+        counts="""json_build_object('reactions', p.reaction_count, 'comments', p.comment_count,
+                                    'reposts', p.repost_count, 'saves', p.save_count)""",
+        reactions="p.reactions",
     ),
     _section(
         "comments.json",
         "c.id",
-        "comments c WHERE c.author_id = :user_id AND c.deleted_at IS NULL",
+        "comments c WHERE c.author_id = :user_id",
         id=_id("c.id"),
         post_id=_id("c.post_id"),
         parent_id=f"CASE WHEN c.parent_id IS NOT NULL THEN {_id('c.parent_id')} END",
         text="c.text",
-        attachment_url=_url("c.attachment ->> 'actual'"),
+        attachment_url=f"""CASE WHEN c.deleted_at IS NULL THEN {_url("c.attachment ->> 'actual'")} END""",
         mentions="c.mentions",
         created_at="c.created_at",
         edited_at="c.edited_at",
+        deleted_at="c.deleted_at",
+        counts="json_build_object('reactions', c.reaction_count, 'replies', c.reply_count)",
+        reactions="c.reactions",
     ),
     _section(
         "engagements.json",
@@ -143,23 +164,38 @@ SECTIONS: Final = (
         subject_type="e.kind",
         subject_id=_id("e.subject_id"),
         reaction="e.emoji",
-        saved="e.save_id IS NOT NULL",
-        reposted="e.repost_id IS NOT NULL",
+        reacted_at=_made_at("e.reaction_id"),
+        saved_at=_made_at("e.save_id"),
+        reposted_at=_made_at("e.repost_id"),
     ),
     # What others wrote is theirs to tell.
     _section(
         "messages.json",
         "m.id",
         """messages m JOIN users o ON o.id = m.recipient_id
-           WHERE m.sender_id = :user_id AND m.deleted_at IS NULL""",
+           WHERE m.sender_id = :user_id""",
         id=_id("m.id"),
+        client_id="m.client_id",
         to="o.username",
         content="m.content",
         reply_to=f"CASE WHEN m.reply_to_id IS NOT NULL THEN {_id('m.reply_to_id')} END",
         reaction="m.sender_emoji",
+        received_reaction="m.recipient_emoji",
+        hidden="m.hidden_by_sender",
+        sent_at=_made_at("m.id"),
         delivered_at="m.delivered_at",
         read_at="m.read_at",
         edited_at="m.edited_at",
+        deleted_at="m.deleted_at",
+    ),
+    _section(
+        "message_reactions.json",
+        "m.id",
+        """messages m JOIN users o ON o.id = m.sender_id
+           WHERE m.recipient_id = :user_id AND m.recipient_emoji IS NOT NULL AND o.state <> 'deleted'""",
+        message_id=_id("m.id"),
+        sender="o.username",
+        reaction="m.recipient_emoji",
     ),
     _section(
         "chats.json",
@@ -168,12 +204,26 @@ SECTIONS: Final = (
            WHERE c.user_id = :user_id AND o.state <> 'deleted'""",
         username="o.username",
         box="c.box",
+        updated_at=_made_at("c.position"),
+        delivered_up_to=_id("nullif(c.delivered_up_to, 0)"),
+        read_up_to=_id("nullif(c.read_up_to, 0)"),
+        cleared_up_to=_id("nullif(c.cleared_up_to, 0)"),
     ),
     _section(
         "mentions.json",
         "m.mention_id",
         "mentions m WHERE m.user_id = :user_id",
         post_id=_id("m.post_id"),
+        at=_made_at("m.mention_id"),
+    ),
+    # By what they were told: of comments the names alone are kept, and no index leads to them.
+    _section(
+        "comment_mentions.json",
+        "a.act_id",
+        """notifications n JOIN notification_actors a ON a.notification_id = n.id
+           WHERE n.user_id = :user_id AND n.type = 'mention' AND starts_with(n.subject, 'comment:')""",
+        comment_id="substr(n.subject, 9)",
+        at=_made_at("a.act_id"),
     ),
     _section(
         "reports.json",
@@ -185,6 +235,8 @@ SECTIONS: Final = (
         reason="r.reason",
         detail="r.detail",
         created_at="r.created_at",
+        state="CASE WHEN r.action IS NULL THEN 'open' ELSE 'resolved' END",
+        resolved_at="r.resolved_at",
     ),
     _section(
         "settings.json",
@@ -200,7 +252,7 @@ SECTIONS: Final = (
            WHERE r.user_id = :user_id AND o.state <> 'deleted'
              AND (r.follow_id IS NOT NULL OR r.blocked_at IS NOT NULL OR r.muted_at IS NOT NULL)""",
         username="o.username",
-        following="r.follow_id IS NOT NULL",
+        followed_at=_made_at("r.follow_id"),
         blocked_at="r.blocked_at",
         muted_at="r.muted_at",
     ),
@@ -210,6 +262,7 @@ SECTIONS: Final = (
         """relationships r JOIN users o ON o.id = r.user_id
            WHERE r.other_id = :user_id AND o.state = 'active'""",
         username="o.username",
+        followed_at=_made_at("r.follow_id"),
     ),
     _section(
         "notifications.json",
@@ -219,6 +272,8 @@ SECTIONS: Final = (
         id=_id("n.id"),
         type="n.type",
         subject="n.subject",
+        at=_made_at("n.latest_id"),
+        actors=_ACTORS,
         actor_count="n.actor_count",
         unread="n.unread",
     ),
@@ -229,6 +284,7 @@ SECTIONS: Final = (
         start="",
         url=f"CASE WHEN u.purpose <> 'message' THEN {_url('u.object')} END",
         purpose="u.purpose",
+        variant="u.variant",
         content_type="u.content_type",
         size="u.size",
         created_at="u.created_at",

@@ -62,9 +62,16 @@ def login(body: model.Credentials, client: Client) -> model.SignedIn:
         if fresh_hash is not None:
             store.SET_PASSWORD_HASH.run(conn, id=row.id, fresh=fresh_hash, old=row.password_hash)
         opened = open_session(conn, row.id, client)
-    commands, cards = profiles.fresh([row.id])
+    return signed_in(row.id, opened)
+
+
+def signed_in(user_id: int, opened: Opened) -> model.SignedIn:
+    """What who signs in is answered, after the commit. Raises Unauthorized if the account is gone already."""
+    commands, cards = profiles.fresh([user_id])
     events.after_commit(*commands, *opened.commands)
-    return model.SignedIn(msgspec.json.decode(cards[row.id].json, type=UserCard), opened.session)
+    if user_id not in cards:
+        raise _bad_credentials()
+    return model.SignedIn(msgspec.json.decode(cards[user_id].json, type=UserCard), opened.session)
 
 
 def confirm(caller: Caller, client: Client, password: str) -> store.OwnerRow:

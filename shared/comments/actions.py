@@ -14,6 +14,7 @@ from shared.kernel.problems import Conflict, Forbidden, Invalid, NotFound, Probl
 from shared.media import actions as media
 from shared.posts import reads as posts
 from shared.posts.model import NewMedia, mentions_in
+from shared.profiles import mentions
 from shared.profiles import reads as profiles
 
 
@@ -145,7 +146,7 @@ def _reacted(
     if not row.visible:
         raise NotFound("comment_not_found")  # what was undone stays so
     author = profiles.card(row.author_id, row.username, row.name, row.picture)
-    return Encoded(reads.spliced(projection.body(row), author, done))
+    return Encoded(mentions.without(reads.spliced(projection.body(row), author, done), row.hidden))
 
 
 def _common(caller: Caller, text: str) -> dict[str, Any]:

@@ -58,4 +58,4 @@ async def _see(
     view = await reads.look(caller, gate, people=people)
     if view is None or gate.author == NOBODY:
         raise NotFound("comment_not_found")
-    return view.cards, view.relations
+    return view.people.cards, view.people.relations

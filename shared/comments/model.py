@@ -68,14 +68,17 @@ class CommentViewer(msgspec.Struct, frozen=True):
 
 
 class CommentCore(msgspec.Struct, frozen=True):
-    """A comment but for its author and its viewer: the part that is the same for all, and cached encoded."""
+    """A comment but for its author and its viewer: the part that is the same for all, and cached encoded.
 
+    `mentions` come first: shared/profiles/mentions.py reads them there.
+    """
+
+    mentions: list[str]
     id: str
     post_id: str
     parent_id: str | None
     text: str | None
     attachment: Media | None
-    mentions: list[str]
     created_at: int
     edited_at: int | None
     deleted_at: int | None
@@ -84,7 +87,7 @@ class CommentCore(msgspec.Struct, frozen=True):
 
 
 class Comment(CommentCore, frozen=True):
-    """A comment. `mentions` are usernames; `viewer` is null for visitors.
+    """A comment. `mentions` are usernames, of those who are there and may be seen; `viewer` is null for visitors.
 
     One that was deleted and has replies stays as a tombstone: `deleted_at` is set, and author, text and attachment are
     null.

@@ -23,7 +23,8 @@ LISTS: Final = Timeline("comments", keep=1000)
 COMMENTED: Final = Recent("commented", store.CommentedRow, keep=100)
 # Stands where the author of a tombstone would.
 NOBODY: Final = 0
-_HEAD: Final = 3 * ids.LENGTH
+# Whose it is, whose post, which post.
+HEAD: Final = 3 * ids.LENGTH
 
 
 def key(comment_id: int) -> str:
@@ -86,13 +87,13 @@ def author_of(body: bytes) -> int:
 
 def post_of(body: bytes) -> tuple[int, int]:
     """The author and the id of the post that a cached comment is on."""
-    head = body[ids.LENGTH : _HEAD].decode()
+    head = body[ids.LENGTH : HEAD].decode()
     return ids.decode(head[: ids.LENGTH]), ids.decode(head[ids.LENGTH :])
 
 
 def spliced(body: bytes, card: bytes, viewer: bytes) -> bytes:
     """A whole comment of its cached form, its author's card, and what the viewer has done."""
-    return b'%b,"author":%b,"viewer":%b}' % (body[_HEAD:], card, viewer)
+    return b'%b,"author":%b,"viewer":%b}' % (body[HEAD:], card, viewer)
 
 
 def rows(comments: Iterable[store.CommentRow]) -> list[cache.Command]:

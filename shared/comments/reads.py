@@ -20,9 +20,9 @@ from shared.kernel.pages import PageQuery, refilled
 from shared.kernel.problems import NotFound
 from shared.kernel.projection import VERSION_DIGITS, body_of
 from shared.posts import reads as posts
+from shared.profiles import mentions
 from shared.profiles import reads as profiles
 from shared.visibility import reads as visibility
-from shared.visibility.model import Relation, may_see
 
 # Asked for beyond a page, so that what the gate takes out seldom costs a third trip.
 _SPARE: Final = 5
@@ -47,14 +47,11 @@ class View(msgspec.Struct, frozen=True):
     """Comments and people as one trip found them for a viewer."""
 
     bodies: dict[int, bytes]
-    cards: dict[int, profiles.Card]
-    relations: dict[int, Relation]
+    people: mentions.People
     # None for a visitor.
     done: dict[int, Engagement] | None
-
-    def sees(self, user_id: int) -> bool:
-        """Whether somebody is there, and the viewer may see them."""
-        return user_id in self.cards and (self.done is None or may_see(self.relations[user_id]))
+    # Those mentioned in comments whom the viewer may not see.
+    hidden: dict[int, list[str]]
 
     def comment(self, comment_id: int) -> bytes | None:
         """A comment or tombstone encoded; None where the viewer may not see it."""
@@ -65,7 +62,9 @@ class View(msgspec.Struct, frozen=True):
         done = None if self.done is None else self.done[comment_id]
         if author == NOBODY:
             return projection.spliced(body, b"null", _viewer(done and NOTHING))
-        return spliced(body, self.cards[author], done) if self.sees(author) else None
+        if not self.people.sees(author):
+            return None
+        return mentions.without(spliced(body, self.people.cards[author], done), self.hidden.get(comment_id, ()))
 
 
 async def comment(viewer: Caller | None, comment_id: CommentId) -> Encoded:
@@ -195,8 +194,9 @@ async def look(
     `bodies` are the cached comments if they are at hand already; otherwise they are read in the same trip.
     """
     authors = [entry.author_id for entry in entries if entry.author_id != NOBODY]
-    users = list(dict.fromkeys([*gate.people(), *authors, *people]))
     comment_ids = [entry.position for entry in entries]
+    named = mentions.expected(comment_ids) if bodies is None else await mentions.known(bodies, projection.HEAD)
+    users = list(dict.fromkeys([*gate.people(), *authors, *people, *named.values()]))
     commands: list[cache.Command] = [profiles.ask_cards(users), posts.ask_author(gate.post_id)]
     commands += [] if bodies is not None or not entries else [("MGET", *map(projection.key, comment_ids))]
     if viewer is not None:
@@ -210,12 +210,13 @@ async def look(
     if bodies is None:
         bodies = await _take_bodies(comment_ids, replies.pop(2)) if entries else {}
     cards = await profiles.take_cards(users, replies[0])
-    view = View(bodies, cards, {}, None)
-    if viewer is not None:
-        relations = await visibility.take(viewer.user_id, users, replies[2])
-        view = View(bodies, cards, relations, await engagement.take(viewer.user_id, comment_ids, replies[3]))
-    is_open = all(map(view.sees, gate.people())) and await posts.take_author(gate.post_id, replies[1]) is not None
-    return view if is_open else None
+    relations = {} if viewer is None else await visibility.take(viewer.user_id, users, replies[2])
+    everybody = mentions.People(viewer, cards, relations)
+    if not all(map(everybody.sees, gate.people())) or await posts.take_author(gate.post_id, replies[1]) is None:
+        return None
+    done = None if viewer is None else await engagement.take(viewer.user_id, comment_ids, replies[3])
+    hidden = await mentions.hidden(bodies, projection.HEAD, everybody, named)
+    return View(bodies, everybody, done, hidden)
 
 
 def spliced(body: bytes, card: profiles.Card, done: Engagement | None) -> bytes:

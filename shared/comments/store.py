@@ -37,7 +37,7 @@ class EngagedRow(CommentRow, frozen=True):
     """A comment after its engagement with a user was changed, or found as wished; what its author's card is made of.
 
     `changed`: whether there was anything to change. `visible`: whether the user may see the comment. Comments are
-    neither saved nor reposted.
+    neither saved nor reposted. `hidden` are those whom it mentions and the user may not see.
     """
 
     username: str
@@ -50,6 +50,7 @@ class EngagedRow(CommentRow, frozen=True):
     engagement_version: int
     act_id: int
     visible: bool
+    hidden: list[str]
 
 
 class MadeRow(msgspec.Struct, frozen=True):

@@ -11,6 +11,7 @@ from shared.kernel.events import Event
 from shared.kernel.pages import PageQuery
 from shared.kernel.problems import FieldError
 from shared.profiles.model import UserCard
+from shared.visibility.model import HIDDEN_MENTIONS_SQL
 
 Part = Literal["reaction", "save", "repost"]
 # Without which an emoji is shown as text, and which keyboards leave out.
@@ -152,7 +153,8 @@ SELECT seen.*, u.username, u.name, u.picture, c.version IS NOT NULL,
        CASE WHEN c.version IS NULL THEN e.emoji ELSE c.emoji END,
        CASE WHEN c.version IS NULL THEN e.save_id ELSE c.save_id END IS NOT NULL,
        CASE WHEN c.version IS NULL THEN e.repost_id ELSE c.repost_id END IS NOT NULL,
-       coalesce(c.version, e.version, 0), coalesce(c.act_id, c.act_before, 0), (SELECT visible FROM target)
+       coalesce(c.version, e.version, 0), coalesce(c.act_id, c.act_before, 0), (SELECT visible FROM target),
+       {hidden}
   FROM seen JOIN users u ON u.id = seen.author_id
   LEFT JOIN change c ON true
   LEFT JOIN engagements e ON e.subject_id = seen.id AND e.user_id = :user_id
@@ -181,7 +183,7 @@ def change_sql(
     `there` is FROM and WHERE of the subject `:subject_id`, called s; `visible` whether `:user_id` may see it: who may
     not can undo what they did all the same. `columns` are those of the subject that the answer shows. They come first
     in the row; then the author's username, name and picture; whether anything was changed; emoji, saved, reposted and
-    version of the engagement; the act's id; `visible`.
+    version of the engagement; the act's id; `visible`; whom of those whom it mentions the user may not see.
     """
     part = event.part
     is_reaction = part == "reaction"
@@ -195,5 +197,6 @@ def change_sql(
         target=there if undo else f"{there} AND {visible}",
         subject=", ".join(f"s.{column}" for column in columns.split(", ")),
         change=change.format(part=part, kind=kind, undone=", ".join(f"{column} = NULL" for column in columns_of)),
+        hidden=HIDDEN_MENTIONS_SQL.format(mentions="seen.mentions"),
         counts=", ".join([_STEP.format(part=part), *([_TALLY] if is_reaction else [])]),
     )

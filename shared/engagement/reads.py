@@ -112,6 +112,13 @@ def is_reposted(subject_id: int, user_id: int, repost_id: int) -> bool:
     return row is not None and row.repost == repost_id
 
 
+def reposts_before(subject_id: int, before: int, limit: int) -> list[tuple[int, int]]:
+    """Up to `limit` reposts older than the repost `before`, as (repost, user) ids: for work on all of them."""
+    with db.connection() as conn:
+        found = store.REPOSTS.all(conn, subject_id=subject_id, before=before, limit=limit)
+    return [(act.position, act.user_id) for act in found]
+
+
 def newest(part: Part, subject_id: int) -> list[store.ActRow]:
     """Who engaged with a subject as it is kept in Redis, of Postgres."""
     statement = store.REACTIONS if part == "reaction" else store.REPOSTS

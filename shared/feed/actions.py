@@ -12,6 +12,7 @@ from shared.engagement.model import NOTHING, Engagement, PostReposted
 from shared.feed import store
 from shared.feed.model import (
     FEEDS,
+    AuthorErased,
     Entry,
     FeedChunk,
     FeedRepost,
@@ -26,8 +27,9 @@ from shared.kernel import cache, clock, db, events, ids, log
 from shared.kernel.config import settings
 from shared.live import publish
 from shared.posts import reads as posts
+from shared.posts.model import PostDeleted
 from shared.profiles import reads as profiles
-from shared.profiles.model import BlockChanged, FollowChanged, MuteChanged
+from shared.profiles.model import BlockChanged, FollowChanged, MuteChanged, UserCard
 from shared.visibility import reads as visibility
 from shared.visibility.model import may_notify, shows_in_feed
 
@@ -37,6 +39,8 @@ CHUNK_TO_FIND: Final = 2000
 # What followers are told of an entry, by its mark.
 _THERE: Final = 1
 _GONE: Final = 2
+# How most see a post.
+_LIKE_MOST: Final = NOTHING, frozenset[str]()
 
 
 def repost_changed(event: PostReposted) -> None:
@@ -45,6 +49,25 @@ def repost_changed(event: PostReposted) -> None:
     repost = FeedRepost(event.act_id, event.user_id)
     cache.run_sync(*(told if there else taken_back)(Entry(event.subject_id, event.author_id, repost)))
     fan_out(FeedChunk(event.subject_id, event.author_id, 0, not there, repost))
+
+
+def post_deleted(event: PostDeleted) -> None:
+    """Tell an author's first followers that a post is gone, and have those of each who reposted it told."""
+    fan_out(FeedChunk(event.post_id, event.author_id, 0, deleted=True))
+    reposts = engagement.reposts_before(event.post_id, ids.MAX, CHUNK)
+    while reposts:
+        chunks = [FeedChunk(event.post_id, event.author_id, 0, True, FeedRepost(*one)) for one in reposts]
+        _go_on(f"feed:{ids.encode(event.post_id)}:reposts:{reposts[0][0]}", *chunks)
+        reposts = engagement.reposts_before(event.post_id, reposts[-1][0], CHUNK)
+
+
+def author_erased(event: AuthorErased) -> None:
+    """Tell those who followed an account that was deleted that its posts and reposts are gone."""
+    followers = publish.present(event.followers) if _is_merged(event.user_id) else event.followers
+    former = msgspec.json.encode(UserCard(event.username, "", None))
+    for post_id, repost_id in [*((post_id, None) for post_id in event.post_ids), *event.reposts]:
+        once = f"feed:{ids.encode(repost_id or post_id)}:erased:{ids.encode(event.followers[0])}"
+        _deliver_gone(post_id, former if repost_id else None, followers, once)
 
 
 def fan_out(chunk: FeedChunk) -> None:
@@ -114,35 +137,45 @@ def _is_there(entry: Entry) -> bool:
 
 
 def _tell_there(entry: Entry, found: posts.Snapshot, followers: list[int], once: str) -> None:
-    """Tell each of the post as they see it: what is reposted, some have reacted to before."""
+    """Tell each of the post as they see it: what is reposted, some have reacted to before; not all see all it names."""
     done = {} if entry.repost is None else engagement.of_viewers(entry.post_id, followers)
-    alike: dict[Engagement, list[int]] = {NOTHING: []}
+    hidden = found.hidden_from(followers)
+    alike: dict[tuple[Engagement, frozenset[str]], list[int]] = {_LIKE_MOST: []}
     for user_id in followers:
-        alike.setdefault(done.get(user_id, NOTHING), []).append(user_id)
-    marks = {seen: once if seen == NOTHING else f"{once}:{seen.emoji}{seen.saved}{seen.reposted}" for seen in alike}
+        alike.setdefault((done.get(user_id, NOTHING), hidden.get(user_id, frozenset())), []).append(user_id)
+    marks = {seen: once if seen == _LIKE_MOST else f"{once}:{_mark(*seen)}" for seen in alike}
     for seen, viewers in alike.items():
-        publish.deliver(viewers, "feed.post_created", found.seen_by(seen), once=marks[seen], version=_THERE)
+        publish.deliver(viewers, "feed.post_created", found.seen_by(*seen), once=marks[seen], version=_THERE)
     if _snapshot(entry) is None:
         # Chunks that tell of its end may have other bounds, as followers come and go, and have been before.
         for seen, viewers in alike.items():
             _tell_gone(entry, viewers, marks[seen])
 
 
+def _mark(done: Engagement, hidden: frozenset[str]) -> str:
+    return f"{done.emoji}{done.saved}{done.reposted}{','.join(sorted(hidden))}"
+
+
 def _tell_gone(entry: Entry, followers: list[int], once: str) -> None:
     """Tell of a post that was deleted; of a repost that was undone, whose it was: the post may be there otherwise."""
-    gone = b'{"id":"%b"' % ids.encode(entry.post_id).encode()
-    if entry.repost is not None:
-        card = profiles.load_cards_sync([entry.repost.user_id]).get(entry.repost.user_id)
-        if card is None:
-            return
-        gone += b',"reposted_by":%b' % card.json
-    publish.deliver(followers, "feed.post_deleted", gone + b"}", once=once, version=_GONE)
+    if entry.repost is None:
+        _deliver_gone(entry.post_id, None, followers, once)
+        return
+    card = profiles.load_cards_sync([entry.repost.user_id]).get(entry.repost.user_id)
+    if card is not None:
+        _deliver_gone(entry.post_id, card.json, followers, once)
 
 
-def _go_on(effect: str, chunk: FeedChunk | MergeChunk) -> None:
+def _deliver_gone(post_id: int, reposter: bytes | None, followers: list[int], once: str) -> None:
+    repost = b"" if reposter is None else b',"reposted_by":%b' % reposter
+    gone = b'{"id":"%b"%b}' % (ids.encode(post_id).encode(), repost)
+    publish.deliver(followers, "feed.post_deleted", gone, once=once, version=_GONE)
+
+
+def _go_on(effect: str, *chunks: FeedChunk | MergeChunk) -> None:
     with db.transaction() as conn:
         if store.MARK.run(conn, effect=effect, now=clock.now_ms()):
-            events.emit(conn, chunk)
+            events.emit(conn, *chunks)
     events.after_commit()
 
 

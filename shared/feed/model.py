@@ -56,6 +56,16 @@ class FeedChunk(Event, frozen=True):
     repost: FeedRepost | None = None
 
 
+class AuthorErased(Event, frozen=True):
+    """An account is erased: some who followed it are to hear that its posts and reposts (post, repost) are gone."""
+
+    user_id: int
+    username: str
+    followers: list[int]
+    post_ids: list[int]
+    reposts: list[tuple[int, int]]
+
+
 class MergeChunk(Event, frozen=True):
     """The next followers, past the follow `after`, are to have an author merged into their feeds on read."""
 

@@ -88,6 +88,7 @@ class _Exchange:
         self.user_id: int | None = None
         self.guard: guard.Guard | None = None
         self.body = b""
+        self.errors: list[FieldError] = []
         self.request_id = request.request_id()
 
     @property
@@ -130,7 +131,9 @@ class _Exchange:
         key = self._idempotency_key(endpoint)
         call = partial(self._call, endpoint, arguments)
         if key is not None:
-            call = partial(idempotency.once, self._scope(), key, request.path, self.body, call, self._problem)
+            body = codec.canonical(self.body, request.format_of_body()) if self.body else b""
+            line = f"{request.path}?{request.query.decode('latin-1')}" if request.query else request.path
+            call = partial(idempotency.once, self._scope(), key, line, body, call, self._problem)
         async with self.places[endpoint.name]:
             return await events.perform(call)
 
@@ -138,6 +141,8 @@ class _Exchange:
         return self.request.field(b"idempotency-key") if endpoint.method == "POST" else None
 
     def _call(self, endpoint: Endpoint, arguments: dict[str, Any]) -> http.Answer:
+        if self.errors:
+            raise Invalid(self.errors)
         return self._success(endpoint, endpoint.function(**arguments))
 
     def _scope(self) -> str:
@@ -199,8 +204,10 @@ class _Exchange:
                     codec.decode(body, format, _NO_BODY)
             except Invalid as invalid:
                 errors += invalid.errors or []
-        if errors:
+        # Under a key that is an answer like any other, and kept.
+        if errors and (key is None or idempotency.faults(key)):
             raise Invalid(errors)
+        self.errors = errors
         return arguments
 
     def _success(self, endpoint: Endpoint, result: Any) -> http.Answer:

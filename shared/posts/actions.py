@@ -15,6 +15,7 @@ from shared.media import actions as media
 from shared.media.model import Kind
 from shared.posts import projection, reads, store
 from shared.posts.model import NewPost, PostCreated, PostDeleted, PostEdit, PostEdited, hashtags_in, mentions_in
+from shared.profiles import mentions
 from shared.profiles import reads as profiles
 
 
@@ -69,7 +70,8 @@ def edit(caller: Caller, post_id: PostId, changes: PostEdit) -> Encoded:
     card = profiles.load_cards_sync([caller.user_id]).get(caller.user_id)
     if card is None:
         raise Forbidden("account_gone")
-    return Encoded(reads.spliced(projection.body(row), card, done))
+    hidden = set(row.mentions) - profiles.reachable(caller.user_id, row.mentions).keys()
+    return Encoded(mentions.without(reads.spliced(projection.body(row), card, done), hidden))
 
 
 def _edited(
@@ -186,7 +188,7 @@ def _answer(caller: Caller, part: Part, row: store.EngagedRow, *commands: cache.
     if not row.visible:
         raise NotFound("post_not_found")  # what was undone stays so
     author = profiles.card(row.author_id, row.username, row.name, row.picture)
-    return Encoded(reads.spliced(projection.body(row), author, done))
+    return Encoded(mentions.without(reads.spliced(projection.body(row), author, done), row.hidden))
 
 
 def _repost_of(caller: Caller, row: store.EngagedRow) -> Entry:

@@ -92,13 +92,16 @@ class PostViewer(msgspec.Struct, frozen=True):
 
 
 class PostCore(msgspec.Struct, frozen=True):
-    """A post but for its author and its viewer: the part that is the same for all, and cached encoded."""
+    """A post but for its author and its viewer: the part that is the same for all, and cached encoded.
 
+    `mentions` come first: shared/profiles/mentions.py reads them there.
+    """
+
+    mentions: list[str]
     id: str
     type: str
     media: list[Media]
     description: str
-    mentions: list[str]
     hashtags: list[str]
     entities: list[Entity]
     created_at: int
@@ -109,6 +112,8 @@ class PostCore(msgspec.Struct, frozen=True):
 
 class Post(PostCore, frozen=True):
     """A post. `mentions` are usernames; `hashtags` are without `#`, in lower case. `viewer` is null for visitors.
+
+    Whom the viewer may not see, or who is gone, is in neither `mentions` nor `entities`; the description stays.
 
     `reposted_by` is there in feeds alone, where the post is shown as somebody's repost.
     """

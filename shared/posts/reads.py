@@ -1,6 +1,6 @@
 """Posts as a viewer sees them: cached cards spliced together, never decoded on the way."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -14,6 +14,7 @@ from shared.kernel.problems import NotFound
 from shared.kernel.projection import VERSION_DIGITS, body_of
 from shared.posts import projection, store
 from shared.posts.model import PostViewer
+from shared.profiles import mentions
 from shared.profiles import reads as profiles
 from shared.visibility import reads as visibility
 from shared.visibility.model import Relation, may_see
@@ -51,6 +52,8 @@ class View(msgspec.Struct, frozen=True):
     relations: dict[int, Relation]
     # None for a visitor.
     engagements: dict[int, Engagement] | None
+    # Those mentioned in posts whom the viewer may not see.
+    hidden: dict[int, list[str]]
 
     def post(self, post_id: int, author: int, reposter: int | None = None) -> bytes | None:
         """A post encoded, as `reposter` shows it where it is a repost; None where the viewer may not see it."""
@@ -58,11 +61,10 @@ class View(msgspec.Struct, frozen=True):
         by = None if reposter is None else self.cards.get(reposter)
         if not body or card is None or (reposter is not None and by is None):
             return None
-        if self.engagements is None:
-            return spliced(body, card, None, by)
-        if not may_see(self.relations[author]):
+        if self.engagements is not None and not may_see(self.relations[author]):
             return None
-        return spliced(body, card, self.engagements[post_id], by)
+        done = None if self.engagements is None else self.engagements[post_id]
+        return mentions.without(spliced(body, card, done, by), self.hidden.get(post_id, ()))
 
 
 async def look(
@@ -75,8 +77,9 @@ async def look(
 
     `bodies` are the cached posts if they are at hand already; otherwise they are read in the same trip.
     """
-    users = list(dict.fromkeys([*(author for _, author in entries), *people]))
     post_ids = list(dict.fromkeys(post_id for post_id, _ in entries))
+    named = mentions.expected(post_ids) if bodies is None else await mentions.known(bodies, _AUTHOR)
+    users = list(dict.fromkeys([*(author for _, author in entries), *people, *named.values()]))
     commands: list[cache.Command] = [profiles.ask_cards(users)]
     commands += [] if bodies is not None else [("MGET", *[projection.key(post_id) for post_id in post_ids])]
     if viewer is not None:
@@ -89,10 +92,10 @@ async def look(
     if bodies is None:
         bodies = await _take_bodies(post_ids, replies.pop(1))
     cards = await profiles.take_cards(users, replies[0])
-    if viewer is None:
-        return View(bodies, cards, {}, None)
-    relations = await visibility.take(viewer.user_id, users, replies[1])
-    return View(bodies, cards, relations, await engagement.take(viewer.user_id, post_ids, replies[2]))
+    relations = {} if viewer is None else await visibility.take(viewer.user_id, users, replies[1])
+    done = None if viewer is None else await engagement.take(viewer.user_id, post_ids, replies[2])
+    hidden = await mentions.hidden(bodies, _AUTHOR, mentions.People(viewer, cards, relations), named)
+    return View(bodies, cards, relations, done, hidden)
 
 
 def ask_author(post_id: int) -> cache.Command:
@@ -221,9 +224,20 @@ class Snapshot(msgspec.Struct, frozen=True):
     author: profiles.Card
     reposter: profiles.Card | None
 
-    def seen_by(self, done: Engagement) -> bytes:
-        """The post encoded, for those who have done `done` with it."""
-        return spliced(self.body, self.author, done, self.reposter)
+    def seen_by(self, done: Engagement, hidden: Collection[str] = ()) -> bytes:
+        """The post encoded, for those who have done `done` with it, and may not see `hidden`."""
+        return mentions.without(spliced(self.body, self.author, done, self.reposter), hidden)
+
+    def hidden_from(self, viewers: Sequence[int]) -> dict[int, frozenset[str]]:
+        """Whom of those mentioned each of `viewers` may not see; nothing where nobody is mentioned."""
+        names = mentions.named_in(self.body, _AUTHOR)
+        there = profiles.named(names)
+        hidden = {viewer: {name for name in names if name not in there} for viewer in viewers} if names else {}
+        for name, user_id in there.items():
+            for viewer, relation in visibility.towards(user_id, viewers).items():
+                if not may_see(relation):
+                    hidden[viewer].add(name)
+        return {viewer: frozenset(names) for viewer, names in hidden.items()}
 
 
 def all_of(user_id: int) -> Iterator[list[int]]:

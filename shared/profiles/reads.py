@@ -44,6 +44,17 @@ async def take_cards(user_ids: Sequence[int], reply: Sequence[bytes | None]) -> 
     return {user_id: Card(user_id, body) for user_id, body in bodies.items() if body}
 
 
+async def meet(viewer: Caller | None, user_ids: Sequence[int]) -> tuple[dict[int, Card], dict[int, Relation]]:
+    """The cards of people, and how `viewer` stands to them, in one trip; a visitor stands to nobody."""
+    commands = [ask_cards(user_ids), *([] if viewer is None else [visibility.ask(viewer.user_id, user_ids)])]
+    try:
+        replies: list[Any] = await cache.run(*commands)
+    except cache.CacheUnavailable:
+        replies = [[None] * len(user_ids), [None]]
+    cards = await take_cards(user_ids, replies[0])
+    return cards, {} if viewer is None else await visibility.take(viewer.user_id, user_ids, replies[1])
+
+
 def load_cards_sync(user_ids: Iterable[int]) -> dict[int, Card]:
     """The cards of Postgres, for background functions."""
     return fresh(user_ids)[1]
@@ -70,7 +81,7 @@ def card_of(row: UserRow) -> Card | None:
 def reachable(viewer_id: int, usernames: list[str]) -> dict[str, int]:
     """The ids of those among `usernames` whom `viewer_id` may mention: who exist, with no block between them."""
     found = named(usernames)
-    relations = visibility.between(viewer_id, list(found.values()))
+    relations = visibility.between(viewer_id, list(found.values())) if found else {}
     return {name: user_id for name, user_id in found.items() if may_see(relations[user_id])}
 
 
@@ -130,6 +141,32 @@ async def resolve(username: Username) -> int:
         raise NotFound("user_not_found")
     await _load([row.id])
     return _remember(username, row.id)
+
+
+async def ids_of(usernames: Sequence[str]) -> dict[str, int]:
+    """The ids behind usernames, of those gone too; in a trip where one isn't known yet. Who never was is left out."""
+    found = {name: _ids[name] for name in usernames if name in _ids}
+    missing = [name for name in usernames if name not in found]
+    if missing:
+        try:
+            (replies,) = await cache.run(("MGET", *map(projection.username_key, missing)))
+        except cache.CacheUnavailable:
+            replies = [None] * len(missing)
+        found |= {name: ids.decode(reply.decode()) for name, reply in zip(missing, replies, strict=True) if reply}
+        missing = [name for name in missing if name not in found]
+        found |= await single_flight.each("ids", missing, _load_ids) if missing else {}
+        for name, user_id in found.items():
+            _remember(name, user_id)
+    return found
+
+
+async def _load_ids(usernames: list[str]) -> dict[str, int]:
+    return {row.username: row.id for row in await running.in_thread(_by_usernames, usernames)}
+
+
+def _by_usernames(usernames: list[str]) -> list[store.NameRow]:
+    with db.connection() as conn:
+        return store.EVER_NAMED.all(conn, usernames=usernames)
 
 
 # A username is its user's for good: whether they are still there is asked of their card.

@@ -142,6 +142,10 @@ LASTING = db.Statement(
     "SELECT id, username FROM users WHERE username = ANY(CAST(:usernames AS text[])) AND state <> 'deleted'",
     NameRow,
 )
+EVER_NAMED = db.Statement(
+    "SELECT id, username FROM users WHERE username = ANY(CAST(:usernames AS text[]))",
+    NameRow,
+)
 FOLLOWS_AMONG = db.Statement(
     """SELECT r.user_id, r.other_id,
               r.follow_id IS NOT NULL AND NOT EXISTS (SELECT FROM users u

@@ -55,6 +55,12 @@ MAY_SEE_SQL: Final = """NOT EXISTS (
 SEES_SQL: Final = "(EXISTS (SELECT FROM users v WHERE v.id = {other} AND v.state = 'active') AND " + MAY_SEE_SQL + ")"
 
 
+# Whom of `mentions`, an array of usernames, `:user_id` may not see: who is gone, or hidden. Three look-ups each.
+HIDDEN_MENTIONS_SQL: Final = f"""ARRAY(SELECT m.username FROM unnest({{mentions}}) AS m (username)
+    WHERE NOT EXISTS (SELECT FROM users v
+                       WHERE v.username = m.username AND v.state = 'active' AND {MAY_SEE_SQL.format(other="v.id")}))"""
+
+
 def shows_in_feed(relation: Relation, *, own: bool) -> bool:
     """Whether the other's posts belong in the viewer's feed."""
     return own or (relation.following and may_notify(relation))

@@ -12,10 +12,18 @@ from tests.comments.thread import comment, delete, reply
 from tests.comments.thread import comments as listed
 
 
+class Id(msgspec.Struct, frozen=True):
+    id: int
+
+
 class Count(msgspec.Struct, frozen=True):
     count: int
 
 
+HOLD = db.Statement("SELECT id FROM posts WHERE id = :post_id FOR NO KEY UPDATE", Id)
+FREE = db.Statement(
+    "SELECT subject_id FROM engagements WHERE user_id = :user_id AND subject_id = :post_id FOR UPDATE SKIP LOCKED", Id
+)
 WAITING = db.Statement("SELECT count(*) FROM pg_locks WHERE NOT granted", Count)
 
 
@@ -43,3 +51,19 @@ def test_a_tombstone_goes_with_the_last_two_replies_deleted_at_once(
         assert leaver.ask("DELETE", "/v1/me", {"password": PASSWORD}).status_code == 204
         wait_until(somebody_waits)
     wait_until(lambda: listed(alice, post) == [])
+
+
+def test_what_one_engaged_with_is_locked_before_the_engagement_as_by_who_reacts(
+    alice: Person, person: Callable[[], Person]
+) -> None:
+    leaver = person()
+    user_id = profiles.named([leaver.username])[leaver.username]
+    post = alice.post_photo("Held")
+    leaver.put(f"/v1/posts/{post['id']}/reaction", {"emoji": "👍"})
+    which = {"post_id": ids.decode(post["id"])}
+    with db.transaction() as conn:
+        HOLD.one(conn, **which)
+        assert leaver.ask("DELETE", "/v1/me", {"password": PASSWORD}).status_code == 204
+        wait_until(somebody_waits)
+        assert FREE.maybe(conn, user_id=user_id, **which) is not None
+    wait_until(lambda: alice.get(f"/v1/posts/{post['id']}")["counts"]["reactions"] == 0)

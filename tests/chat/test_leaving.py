@@ -30,24 +30,45 @@ def test_what_one_said_is_in_the_archive_and_not_what_others_said(alice: Person,
     gone = write(alice, bob, "Taken back")
     alice.delete(f"/v1/messages/{gone['id']}?for=everyone")
     react(alice, mine, "👍")
+    react(bob, mine, "🦊")
+    react(alice, theirs, "❤️")
+    alice.delete(f"/v1/messages/{photo['id']}")
     acknowledge(bob, alice, read_up_to=mine)
+    acknowledge(alice, bob, delivered_up_to=theirs)
     alice.post("/v1/me/export")
     url, _ = link_to(alice)
     held = read(download(url).content)
-    first, second = held["messages.json"]
+    first, second, third = held["messages.json"]
     assert first | {"read_at": 0, "delivered_at": 0} == {
         "id": mine["id"],
+        "client_id": first["client_id"],
         "to": bob.username,
         "content": mine["content"],
         "reply_to": theirs["id"],
         "reaction": "👍",
+        "received_reaction": "🦊",
+        "hidden": False,
+        "sent_at": mine["sent_at"],
         "delivered_at": 0,
         "read_at": 0,
         "edited_at": None,
+        "deleted_at": None,
     }
     assert first["read_at"] >= first["delivered_at"] > mine["sent_at"] - 1
-    assert (second["id"], second["content"]["caption"], second["read_at"]) == (photo["id"], "Seen", None)
-    assert held["chats.json"] == [{"username": bob.username, "box": "inbox"}]
+    assert (second["id"], second["content"]["caption"], second["hidden"]) == (photo["id"], "Seen", True)
+    assert (third["id"], third["content"]) == (gone["id"], None)
+    assert third["deleted_at"] >= third["sent_at"]
+    assert held["message_reactions.json"] == [{"message_id": theirs["id"], "sender": bob.username, "reaction": "❤️"}]
+    assert held["chats.json"] == [
+        {
+            "username": bob.username,
+            "box": "inbox",
+            "updated_at": gone["sent_at"],
+            "delivered_up_to": theirs["id"],
+            "read_up_to": None,
+            "cleared_up_to": None,
+        }
+    ]
     # Where it is public, a name is an address; where it is private, it is none.
     assert [one["url"] for one in held["uploads.json"]] == [None, None]
     assert "Bob's own words" not in json.dumps(held)

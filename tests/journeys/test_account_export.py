@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from unittest.mock import ANY
 from urllib.parse import urlsplit
 
 import httpx
@@ -15,7 +16,7 @@ import pytest
 from infra.local.stack import Stack
 from shared.accounts import exports, mail
 from shared.accounts.model import ExportMade, ExportRequested
-from shared.kernel import db
+from shared.kernel import db, ids
 from shared.kernel.upkeep import UpkeepDue
 from shared.profiles import reads as profiles
 from tests.client import Format, Mailbox, Person, Visitor, sign_up, wait_until
@@ -36,6 +37,10 @@ def link_to(person: Person, past: int = 0) -> tuple[str, dict[str, Any]]:
     return found[0], mails[0]
 
 
+def made_at(entity: dict[str, Any]) -> int:
+    return ids.made_at(ids.decode(entity["id"]))
+
+
 def download(url: str) -> httpx.Response:
     return httpx.get(url, trust_env=False)
 
@@ -54,7 +59,12 @@ def test_what_is_held_on_someone_is_theirs_to_take(stack: Stack, bob: Person, pr
     ada.delete(f"/v1/posts/{gone['id']}")
     ada.follow(bob.username)
     bob.follow(ada.username)
-    (told,) = wait_until(lambda: ada.get("/v1/notifications")["items"])
+    said = bob.post(f"/v1/posts/{bob.post_photo()['id']}/comments", {"text": f"For @{ada.username}"})
+    theirs = bob.post_photo(f"With @{ada.username}")
+    ada.put(f"/v1/posts/{theirs['id']}/save")
+    ada.put(f"/v1/posts/{theirs['id']}/reaction", {"emoji": "🌊"})
+    wait_until(lambda: len(ada.get("/v1/notifications")["items"]) == 3)
+    told = ada.get("/v1/notifications")["items"]
 
     answer = ada.ask("POST", "/v1/me/export")
     assert answer.status_code == 202
@@ -75,15 +85,28 @@ def test_what_is_held_on_someone_is_theirs_to_take(stack: Stack, bob: Person, pr
         "created_at": me["created_at"],
     }
     assert {name: profile[name] for name in me["counts"]} == me["counts"]
-    (kept,) = held["posts.json"]
-    assert kept == {name: post[name] for name in kept if name != "media"} | {"media": kept["media"]}
+    kept, deleted = held["posts.json"]
+    known = kept.keys() - {"media", "deleted_at"}
+    assert {name: kept[name] for name in known} == {name: post[name] for name in known}
+    assert (deleted["description"], deleted["media"]) == (gone["description"], None)
+    assert deleted["deleted_at"] > kept["created_at"]
     assert kept["media"] == [{name: post["media"][0][name] for name in kept["media"][0]}]
     assert download(kept["media"][0]["url"]).status_code == 200
-    assert held["relationships.json"] == [
-        {"username": bob.username, "following": True, "blocked_at": None, "muted_at": None}
-    ]
-    assert held["followers.json"] == [{"username": bob.username}]
-    assert [(one["id"], one["type"]) for one in held["notifications.json"]] == [(told["id"], "follow")]
+    (followed,), (follower,) = held["relationships.json"], held["followers.json"]
+    assert followed == {"username": bob.username, "followed_at": ANY, "blocked_at": None, "muted_at": None}
+    assert follower == {"username": bob.username, "followed_at": ANY}
+    assert me["created_at"] <= followed["followed_at"] <= follower["followed_at"] <= said["created_at"]
+    (done,) = held["engagements.json"]
+    assert (done["subject_type"], done["subject_id"], done["reaction"]) == ("post", theirs["id"], "🌊")
+    assert theirs["created_at"] <= done["saved_at"] <= done["reacted_at"]
+    assert done["reposted_at"] is None
+    assert held["mentions.json"] == [{"post_id": theirs["id"], "at": made_at(theirs)}]
+    assert held["comment_mentions.json"] == [{"comment_id": said["id"], "at": made_at(said)}]
+    assert sorted((one["id"], one["type"], one["at"]) for one in held["notifications.json"]) == sorted(
+        (one["id"], one["type"], one["at"]) for one in told
+    )
+    for one in held["notifications.json"]:
+        assert one["actors"] == [{"username": bob.username, "at": one["at"]}]
     assert [one["id"] for one in held["sessions.json"]] == [ada.session["id"]]
     assert {one["url"] for one in held["uploads.json"]} == {
         post["media"][0]["url"],

@@ -1,6 +1,7 @@
 """HTTP as the contract has it: both formats, idempotency keys, conditional reads, the cookie, CORS."""
 
 import re
+import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -69,8 +70,49 @@ class TestIdempotency:
         assert alice.get("/v1/me")["counts"]["posts"] == 1
         other = alice.ask("POST", "/v1/posts", body | {"description": "Twice"}, idempotency_key="k1")
         assert problem(other, 422, "invalid")["errors"][0]["field"] == "Idempotency-Key"
-        # A refusal is no answer to remember: the object is attached now, so without the key it is refused.
+        # The object is attached now: under another key it is refused.
         problem(alice.ask("POST", "/v1/posts", body, idempotency_key="k2"), 422, "invalid")
+
+    @pytest.mark.parametrize("body", [{"emial": "x"}, {"email": 1}, {"email": "x"}, {}])
+    def test_what_is_refused_before_it_is_tried_is_an_answer_too(
+        self, visitor: Visitor, problem: Problem, body: dict[str, Any]
+    ) -> None:
+        key = secrets.token_hex(8)
+        first, again = (visitor.ask("POST", "/v1/signup", body, idempotency_key=key) for _ in range(2))
+        problem(first, 422, "invalid")
+        assert "idempotent-replayed" not in first.headers
+        assert (again.status_code, again.content) == (422, first.content)
+        assert again.headers["idempotent-replayed"] == "true"
+        mended = {"email": f"{key}@example.com"}
+        other = visitor.ask("POST", "/v1/signup", mended, idempotency_key=key)
+        assert problem(other, 422, "invalid")["errors"][0]["field"] == "Idempotency-Key"
+        assert visitor.ask("POST", "/v1/signup?x=1", mended, idempotency_key=f"{key}2").status_code == 422
+        assert visitor.ask("POST", "/v1/signup", mended, idempotency_key=f"{key}3").status_code == 202
+
+    @pytest.mark.parametrize(("path", "status"), [("/v1/posts/0000000000000/comments", 404), ("/v1/reports", 422)])
+    def test_what_is_refused_as_it_is_done_is_an_answer_too(self, alice: Person, path: str, status: int) -> None:
+        mine = {"subject": {"type": "user", "id": alice.username}, "reason": "spam"}
+        body = mine if path == "/v1/reports" else {"text": "Hello?"}
+        first, again = (alice.ask("POST", path, body, idempotency_key="k") for _ in range(2))
+        assert (first.status_code, again.content) == (status, first.content)
+        assert again.headers["idempotent-replayed"] == "true"
+
+    def test_what_says_the_same_is_the_same_body(self, alice: Person, bob: Person) -> None:
+        reported = {"id": bob.username, "type": "user"}
+        first = alice.ask("POST", "/v1/reports", {"subject": reported, "reason": "spam"}, idempotency_key="k")
+        assert first.status_code == 201
+        turned = b'{ "reason":"sp\\u0061m", "subject": {"type":"user", "id":"%b"}}' % bob.username.encode()
+        packed = {"reason": "spam", "subject": reported}
+        for again in (
+            alice.ask("POST", "/v1/reports", turned, idempotency_key="k"),
+            alice.speaking("msgpack").ask("POST", "/v1/reports", packed, idempotency_key="k"),
+        ):
+            assert (again.status_code, again.content) == (201, first.content)
+            assert again.headers["idempotent-replayed"] == "true"
+        odd = b"\x81\xc4\x01a\x01"  # a map whose key is bytes
+        for replayed in (None, "true"):
+            answer = alice.speaking("msgpack").ask("POST", "/v1/reports", odd, idempotency_key="odd")
+            assert (answer.status_code, answer.headers.get("idempotent-replayed")) == (422, replayed)
 
     def test_keys_are_each_users_own(self, alice: Person, bob: Person) -> None:
         tickets = {who.post("/v1/live/tickets", idempotency_key="same")["ticket"] for who in (alice, bob)}
@@ -172,6 +214,26 @@ class TestCookie:
         assert (
             httpx.get(f"{stack.api}/v1/me", headers={"Cookie": f"session={value}"}, trust_env=False).status_code == 401
         )
+
+    def test_a_stale_cookie_refreshes_by_the_body_and_then_signs_out(
+        self, stack: Stack, alice: Person, problem: Problem, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        claims = tokens.verify_access(alice.session["access_token"])
+        with monkeypatch.context() as earlier:
+            earlier.setattr(tokens, "ACCESS_SECONDS", -1)
+            stale, _ = tokens.issue_access(claims.user_id, claims.session_id)
+        own = {"Origin": stack.api}
+        with httpx.Client(base_url=stack.api, trust_env=False, headers=own) as browser:
+            browser.cookies.set("session", tokens.seal_cookie(stale), domain="127.0.0.1", path="/")
+            problem(browser.get("/v1/me"), 401, "token_expired")
+            problem(browser.post("/v1/logout"), 401, "token_expired")
+            assert browser.get(f"/v1/users/{alice.username}").json()["viewer"] is None
+            refresh = {"refresh_token": alice.session["refresh_token"]}
+            assert max_age(browser.post("/v1/session/refresh", json=refresh)) == tokens.ACCESS_SECONDS
+            assert browser.get("/v1/me").json()["user"]["username"] == alice.username
+            assert max_age(browser.post("/v1/logout")) == 0
+            problem(browser.get("/v1/me"), 401, "not_signed_in")
+        problem(alice.ask("GET", "/v1/me"), 401, "session_ended")
 
 
 def max_age(answer: httpx.Response) -> int:

@@ -51,6 +51,17 @@ def test_a_repost_reaches_followers_and_leaves_when_undone(trio: Trio, format: F
     assert reposter.get(f"/v1/users/{reposter.username}/posts")["items"] == []
 
 
+def test_a_repost_is_told_to_be_gone_when_the_post_is_deleted(trio: Trio) -> None:
+    author, reposter, reader = trio
+    post = author.post_photo("Short-lived")
+    with reader.live() as live:
+        reposter.put(f"/v1/posts/{post['id']}/repost")
+        live.event("feed.post_created")
+        author.delete(f"/v1/posts/{post['id']}")
+        assert live.event("feed.post_deleted")["data"] == {"id": post["id"], "reposted_by": card_of(reposter)}
+        assert reader.get("/v1/feed")["items"] == []
+
+
 def test_who_reacted_before_hears_of_it_as_they_see_it(trio: Trio) -> None:
     author, reposter, reader = trio
     post = author.post_photo("Seen before")

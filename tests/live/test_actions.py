@@ -8,7 +8,7 @@ from websockets.exceptions import ConnectionClosed
 
 from infra.local.stack import Stack
 from realtime_service.requests import ACTIONS
-from tests.client import Format, Live, Person, sign_up
+from tests.client import Format, Live, Person, decoded, sign_up
 from tests.comments.thread import comment
 from tests.live.instances import instance
 
@@ -22,7 +22,7 @@ def refused(live: Live, action: str, data: dict[str, Any]) -> dict[str, Any]:
 
 def over_http(answer: Any) -> dict[str, Any]:
     """A problem as HTTP tells it."""
-    return {name: value for name, value in answer.json().items() if name != "instance"}
+    return {name: value for name, value in decoded(answer).items() if name != "instance"}
 
 
 @pytest.mark.parametrize("format", ["json", "msgpack"])

@@ -53,7 +53,7 @@ def test_all_of_it_is_ready_and_comes_back_whatever_is_killed():
 
 def test_every_part_can_be_asked_for_alone_and_brings_what_it_needs(tmp_path):
     secrets: dict[str, str] = dict.fromkeys(
-        ("postgres", "database", "valkey", "graph", "token_keys", "cookie_keys"), "x"
+        ("postgres", "database", "valkey", "graph", "token_keys", "cookie_keys", "media_keys"), "x"
     )
     for part in (*PARTS, "migrate", "wire"):
         planned = plan.make(tmp_path, ports.PREFERRED, secrets, [part])

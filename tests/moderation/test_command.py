@@ -54,6 +54,7 @@ def test_what_cannot_be_done_is_said_in_a_line(
     unknown, no_stack = capsys.readouterr().err.splitlines()
     assert unknown == "./dev moderator: There is no account no_such_user."
     assert no_stack.startswith(f"./dev moderator: no stack runs on {tmp_path}")
+    assert "--data" in no_stack
     for arguments in ([], ["ada", "--remove", "--unsuspend"]):
         with pytest.raises(SystemExit) as ended:
             moderator.main(arguments)
