@@ -135,7 +135,8 @@ class _Exchange:
             line = f"{request.path}?{request.query.decode('latin-1')}" if request.query else request.path
             call = partial(idempotency.once, self._scope(), key, line, body, call, self._problem)
         async with self.places[endpoint.name]:
-            return await events.perform(call)
+            answer = await events.perform(call)
+        return answer if key is None else self._in_format_asked_for(answer)
 
     def _idempotency_key(self, endpoint: Endpoint) -> str | None:
         return self.request.field(b"idempotency-key") if endpoint.method == "POST" else None
@@ -228,6 +229,17 @@ class _Exchange:
                 answer = self._conditional(answer)
         if cookie is not None:
             answer.set("set-cookie", cookie)
+        return answer
+
+    def _in_format_asked_for(self, answer: http.Answer) -> http.Answer:
+        """An answer that may be one given before, to a request that asked for another format."""
+        given = next((value.decode() for name, value in answer.fields if name == b"content-type"), None)
+        wanted = PROBLEM_TYPE if answer.status >= 400 and self.format == "json" else self.type
+        if given in (None, wanted):
+            return answer
+        answer.body = codec.encode(codec.unpack(answer.body, codec.FORMATS.get(given, "json")), self.format)
+        answer.fields = [field for field in answer.fields if field[0] != b"content-type"]
+        answer.set("content-type", wanted)
         return answer
 
     def _conditional(self, answer: http.Answer) -> http.Answer:
