@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from starlette.convertors import PathConvertor
 from starlette.middleware.exceptions import ExceptionMiddleware
+from uvicorn_worker import UvicornWorker  # pyright: ignore[reportMissingTypeStubs]
 
 from shared.kernel import codec, events, guard, health, http, idempotency, ledger, log, openapi, tokens
 from shared.kernel.config import settings
@@ -24,6 +25,9 @@ from shared.kernel.problems import FieldError, InternalError, Invalid, MethodNot
 from shared.kernel.router import Router
 
 PROBLEM_TYPE: Final = "application/problem+json"
+# Longer than what asks keeps its connections: the other way round it would write to one that was just closed. Source:
+# Cloud Load Balancing, "Timeouts and retries": it keeps them for 600 s. The framework would have closed after 2 s.
+KEEP_ALIVE_SECONDS: Final = 620
 MAX_PARAMETERS: Final = 50
 SHORT_QUERY: Final = 100
 
@@ -45,6 +49,7 @@ def target(name: str, endpoints: Iterable[Endpoint]) -> Callable[[Any], Awaitabl
 
     # What the framework's own routes refuse (TRACE, /robots.txt) gets a problem like the rest, and not plain text.
     ExceptionMiddleware.http_exception = refuse  # pyright: ignore[reportAttributeAccessIssue]
+    UvicornWorker.CONFIG_KWARGS = UvicornWorker.CONFIG_KWARGS | {"timeout_keep_alive": KEEP_ALIVE_SECONDS}
     serve.__name__ = serve.__qualname__ = name
     return serve
 
