@@ -5,15 +5,17 @@ import json
 import sys
 from collections.abc import Iterator
 from importlib import import_module
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
 
 import main as table_of_targets
 from shared.kernel import openapi
-from shared.kernel.endpoint import ENDPOINTS
-from shared.kernel.events import REACTIONS
+from shared.kernel.endpoint import ENDPOINTS, Endpoint
+from shared.kernel.events import REACTIONS, Reaction
+
+_PLACES: Final = {name: place for place, name in enumerate(table_of_targets.MODULES)}
 
 
 def load() -> None:
@@ -24,7 +26,7 @@ def load() -> None:
 
 def rows() -> Iterator[dict[str, Any]]:
     """Every target: endpoints with method, path, auth and limit; background functions with their events."""
-    for one in ENDPOINTS.values():
+    for one in sorted(ENDPOINTS.values(), key=_place):
         yield {
             "target": one.name,
             "module": one.function.__module__,
@@ -33,13 +35,18 @@ def rows() -> Iterator[dict[str, Any]]:
             "auth": one.auth,
             "limit": one.limit,
         }
-    for reaction in REACTIONS.values():
+    for reaction in sorted(REACTIONS.values(), key=_place):
         yield {
             "target": reaction.name,
             "module": reaction.function.__module__,
             "events": [event.topic for event in reaction.events],
             "max_attempts": reaction.max_attempts,
         }
+
+
+def _place(declared: Endpoint | Reaction) -> int:
+    """Where the table of targets has it: in which order modules were loaded is nothing to anyone."""
+    return _PLACES[declared.name]
 
 
 def main(arguments: list[str]) -> int:

@@ -11,6 +11,7 @@ from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
 from realtime_service import inbox, requests
 from realtime_service.frames import Codec, Event, encode
+from realtime_service.protocol import Resumed
 from shared.kernel import cache, clock, codec
 from shared.kernel.problems import Unavailable, Unreadable
 
@@ -253,13 +254,13 @@ class Connection(WSListener):
     async def _answer(self, request: dict[str, Any]) -> None:
         self._write(await requests.answer(self, request))
 
-    async def resume(self, after: int) -> dict[str, Any]:
+    async def resume(self, after: int) -> Resumed:
         """Send what was missed since `after`; answers from where the next may go on, and whether that was all."""
         # Once it has caught up, what was sent here is missed no more, whatever it asks for.
         since = after if self.began_at else max(after, self.last_seq)
         whole = await self.catch_up(lambda seq: inbox.since(self.user_id, seq), since)
         # From where the next one may go on: past all that was sent, and after a resync past what it read before this.
-        return {"seq": max(after, self._sent) if whole else self.last_seq, "resync": not whole}
+        return Resumed(max(after, self._sent) if whole else self.last_seq, resync=not whole)
 
     def cut(self) -> int:
         """From here on something may be missed: events wait until `catch_up` mends this cut, whose number is given."""

@@ -2,54 +2,19 @@
 
 import logging
 import time
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from functions import chat, comments, posts
 from realtime_service.frames import encode
+from realtime_service.protocol import ACTIONS, Nothing, Pong, Request, Resume, Subscribed, Topics, TypingTo
 from shared.kernel import action, clock, codec, guard, http, ledger, log
-from shared.kernel.endpoint import ENDPOINTS, Caller, Encoded, Endpoint, Username, read_path_parameter
+from shared.kernel.endpoint import Caller, Encoded, Username, read_path_parameter
 from shared.kernel.problems import InternalError, Problem, Unauthorized, Unreadable
 from shared.presence import actions as presence
 
 if TYPE_CHECKING:
     from realtime_service.connection import Connection
-
-# The features whose endpoints say that they are actions.
-FEATURES: Final = (posts, comments, chat)
-ACTIONS: Final[dict[str, Endpoint]] = {name: one for name, one in ENDPOINTS.items() if one.is_action}
-
-
-class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a client asks. `id` comes back with the reply."""
-
-    id: str | int
-    action: str
-    data: dict[str, Any] | None = None
-
-
-class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The data of an action that takes none."""
-
-
-class Resume(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The seq of the last event that the client has."""
-
-    after: Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
-
-
-class Topics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Names of topics: `post:<id>`, `comment:<id>`, `presence:<username>`."""
-
-    topics: Annotated[list[Annotated[str, msgspec.Meta(max_length=60)]], msgspec.Meta(min_length=1, max_length=100)]
-
-
-class Typing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """To whom one types, or does so no more."""
-
-    to: Annotated[str, msgspec.Meta(max_length=60)]
-    on: bool
 
 
 async def answer(connection: "Connection", request: dict[str, Any]) -> bytes:
@@ -91,7 +56,7 @@ async def answer(connection: "Connection", request: dict[str, Any]) -> bytes:
 async def _act(connection: "Connection", name: str, data: dict[str, Any]) -> Any:
     if name == "ping":
         codec.convert(data, Nothing)
-        return {"at": clock.now_ms()}
+        return Pong(clock.now_ms())
     if name == "resume":
         return await connection.resume(codec.convert(data, Resume).after)
     caller = Caller(connection.user_id, connection.session_id)
@@ -99,15 +64,15 @@ async def _act(connection: "Connection", name: str, data: dict[str, Any]) -> Any
         wanted = codec.convert(data, Topics)
         await guard.of(caller, "read").ask()
         await connection.subscriptions.subscribe(connection, wanted.topics)
-        return {"topics": sorted(connection.topics)}
+        return Subscribed(sorted(connection.topics))
     if name == "unsubscribe":
         connection.subscriptions.unsubscribe(connection, codec.convert(data, Topics).topics)
-        return {"topics": sorted(connection.topics)}
+        return Subscribed(sorted(connection.topics))
     if name == "typing":
-        typed = codec.convert(data, Typing)
+        typed = codec.convert(data, TypingTo)
         await guard.of(caller, "read").ask()
         await presence.tell_typing(caller, Username(str(read_path_parameter(Username, typed.to))), on=typed.on)
-        return {}
+        return Nothing()
     if name not in ACTIONS:
         raise Unreadable("unknown_action", "There is no such action.")
     result = await action.call(ACTIONS[name], caller, data)

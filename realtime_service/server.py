@@ -15,7 +15,7 @@ import msgspec
 import picows
 from picows import WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener
 
-from realtime_service import inbox
+from realtime_service import asyncapi, inbox
 from realtime_service.connection import MAX_FRAME, Connection
 from realtime_service.frames import SUBPROTOCOLS
 from realtime_service.hub import Hub
@@ -95,6 +95,8 @@ class Server:
             return _plain(400, Unreadable("unreadable_path").document())
         if url.path in ("/healthz", "/readyz"):
             return self._health(url.path)
+        if url.path == asyncapi.PATH:
+            return _said(200, asyncapi.encoded())
         chosen = ""
         try:
             if url.path != PATH:
@@ -187,7 +189,10 @@ def _go_away(connection: Connection) -> None:
 
 
 def _plain(status: int, document: dict[str, Any]) -> WSUpgradeResponseWithListener:
-    body = msgspec.json.encode(document)
+    return _said(status, msgspec.json.encode(document))
+
+
+def _said(status: int, body: bytes) -> WSUpgradeResponseWithListener:
     kind = "application/json" if status < 400 else "application/problem+json"
     if status < 400:
         response = WSUpgradeResponse.create_ok_response(body, {"Content-Type": kind})

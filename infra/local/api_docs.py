@@ -61,7 +61,7 @@ def view(document: dict[str, Any]) -> Docs:
         version=info.get("version", ""),
         description=info.get("description", ""),
         groups=groups,
-        models={name: list(_properties(schema)) for name, schema in sorted(schemas.items())},
+        models={name: list(properties_of(schema)) for name, schema in sorted(schemas.items())},
     )
 
 
@@ -78,7 +78,7 @@ def _operation(method: str, path: str, operation: dict[str, Any], shared: dict[s
         summary=summary,
         description=description.removeprefix(summary).strip(),
         parameters=[
-            _field(p.get("name", ""), p.get("schema", {}), p.get("required", False), p.get("description", ""))
+            field_of(p.get("name", ""), p.get("schema", {}), p.get("required", False), p.get("description", ""))
             for p in operation.get("parameters", [])
         ],
         body=_content("body", operation.get("requestBody", {})),
@@ -91,17 +91,19 @@ def _operation(method: str, path: str, operation: dict[str, Any], shared: dict[s
 
 def _content(name: str, holder: dict[str, Any]) -> Field | None:
     for media in holder.get("content", {}).values():
-        return _field(name, media.get("schema", {}), holder.get("required", False), holder.get("description", ""))
+        return field_of(name, media.get("schema", {}), holder.get("required", False), holder.get("description", ""))
     return None
 
 
-def _properties(schema: dict[str, Any]) -> Iterator[Field]:
+def properties_of(schema: dict[str, Any]) -> Iterator[Field]:
+    """The fields of a map."""
     required = schema.get("required", [])
     for name, of in schema.get("properties", {}).items():
-        yield _field(name, of, name in required, of.get("description", ""))
+        yield field_of(name, of, name in required, of.get("description", ""))
 
 
-def _field(name: str, schema: dict[str, Any], required: bool, description: str) -> Field:
+def field_of(name: str, schema: dict[str, Any], required: bool = False, description: str = "") -> Field:
+    """A field of this schema."""
     kind, model = _type(schema)
     return Field(name, kind, model, required, description or schema.get("description", ""))
 

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import uvicorn
@@ -24,7 +25,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from infra.local import api_docs
+from infra.local import api_docs, live_docs
 from infra.local.mailbox import MAIL_BYTES, Catcher, Mailbox
 from infra.local.ports import LOOPBACK
 from infra.local.stack import ROOT
@@ -79,6 +80,7 @@ class Console:
             Route("/functions", self.functions),
             Route("/functions.json", self.functions_json),
             Route("/docs", self.docs),
+            Route("/live-docs", self.live_docs),
         ]
 
     async def health(self, request: Request) -> Response:
@@ -129,7 +131,14 @@ class Console:
     async def docs(self, request: Request) -> Response:
         """The API's documentation, from its own OpenAPI document."""
         document = await self._ask(f"{self._api}/openapi.json", "the API")
-        return _page("docs.html", "The API", request, api=api_docs.view(document), origin=self._api)
+        return _page("docs.html", "The API", request, api=api_docs.view(document), source=f"{self._api}/openapi.json")
+
+    async def live_docs(self, request: Request) -> Response:
+        """The live protocol's documentation, from its own AsyncAPI document."""
+        live = urlsplit(json.loads((self._data / "stack.json").read_text())["live"])
+        source = f"http://{live.netloc}/asyncapi.json"
+        document = await self._ask(source, "the live service")
+        return _page("docs.html", "Live", request, api=live_docs.view(document), source=source)
 
     async def _from_broker(self, path: str, request: Request) -> Any:
         return await self._ask(f"{self._broker}{path}?{request.url.query}", "the Pub/Sub broker")

@@ -54,17 +54,17 @@ def encoded() -> bytes:
 def document(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
     """The document of these endpoints."""
     listed = sorted(endpoints, key=lambda one: (one.path, one.method))
-    schemas, components = _schemas(listed)
+    made_of, components = schemas(kind for one in listed for kind in kinds_of(one))
     paths: dict[str, dict[str, Any]] = {}
     for one in listed:
-        paths.setdefault(one.path, {})[one.method.lower()] = _operation(one, schemas, components)
+        paths.setdefault(one.path, {})[one.method.lower()] = _operation(one, made_of, components)
     made = {
         "openapi": "3.1.0",
         "info": {"title": "i9lyfe", "version": VERSION, "description": _ABOUT},
         "tags": [{"name": feature} for feature in sorted({one.feature for one in listed})],
         "paths": paths,
         "components": {
-            "schemas": {**components, "Problem": _problem_schema()},
+            "schemas": components,
             "responses": {str(status): _problem_response(status) for status in _WHEN},
             "headers": _headers(),
             "securitySchemes": {
@@ -73,34 +73,41 @@ def document(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
             },
         },
     }
-    return msgspec.json.decode(_GENERIC.sub(r"\1Page", msgspec.json.encode(made).decode()))
+    return with_plain_names(made)
 
 
-def _schemas(endpoints: list[Endpoint]) -> tuple[dict[int, Schema], dict[str, Schema]]:
-    """The schema of each type that an endpoint names, by the type's id; and the components that they refer to."""
-    kinds: dict[int, Any] = {id(FieldError): FieldError}
-    for one in endpoints:
-        for kind in (one.body, one.query, None if one.status == HTTPStatus.NO_CONTENT else one.answer):
-            if kind is not None:
-                kinds[id(kind)] = kind
-    made, components = msgspec.json.schema_components(kinds.values(), ref_template=_SCHEMAS)
-    return dict(zip(kinds, made, strict=True)), components
+def with_plain_names(document: dict[str, Any]) -> dict[str, Any]:
+    """The document, with components of generic types named as one would."""
+    return msgspec.json.decode(_GENERIC.sub(r"\1Page", msgspec.json.encode(document).decode()))
 
 
-def _operation(one: Endpoint, schemas: dict[int, Schema], components: dict[str, Schema]) -> dict[str, Any]:
+def schemas(kinds: Iterable[Any]) -> tuple[dict[int, Schema], dict[str, Schema]]:
+    """The schema of each type by its id, and the components that they refer to; with those of a problem."""
+    by_id = {id(kind): kind for kind in (FieldError, *kinds)}
+    made, components = msgspec.json.schema_components(by_id.values(), ref_template=_SCHEMAS)
+    return dict(zip(by_id, made, strict=True)), {**components, "Problem": _problem_schema()}
+
+
+def kinds_of(one: Endpoint) -> list[Any]:
+    """The types that an endpoint names: body, query, answer."""
+    answer = None if one.status == HTTPStatus.NO_CONTENT else one.answer
+    return [kind for kind in (one.body, one.query, answer) if kind is not None]
+
+
+def _operation(one: Endpoint, made_of: dict[int, Schema], components: dict[str, Schema]) -> dict[str, Any]:
     quota = QUOTAS[one.limit]
     operation: dict[str, Any] = {
         "operationId": one.name,
         "tags": [one.feature],
         "summary": one.summary,
         "description": one.description,
-        "parameters": [*_path_parameters(one), *_query_parameters(one, schemas, components), *_header_parameters(one)],
-        "responses": _responses(one, schemas),
+        "parameters": [*_path_parameters(one), *_query_parameters(one, made_of, components), *_header_parameters(one)],
+        "responses": _responses(one, made_of),
         "security": _security(one),
         "x-rate-limit": {"class": one.limit, "requests": quota.requests, "seconds": quota.seconds},
     }
     if one.body is not None:
-        operation["requestBody"] = {"required": True, "content": _both(schemas[id(one.body)])}
+        operation["requestBody"] = {"required": True, "content": _both(made_of[id(one.body)])}
     return operation
 
 
@@ -110,20 +117,28 @@ def _security(one: Endpoint) -> list[dict[str, list[str]]]:
 
 
 def _path_parameters(one: Endpoint) -> list[dict[str, Any]]:
-    username: Schema = {"type": "string", "pattern": "^[A-Za-z0-9_.]{3,30}$"}
-    letters = ids.ALPHABET.replace("0123456789", "0-9")
-    identifier: Schema = {"type": "string", "pattern": f"^[{letters}]{{{ids.LENGTH}}}$"}
     return [
-        {"name": name, "in": "path", "required": True, "schema": username if kind is Username else identifier}
+        {"name": name, "in": "path", "required": True, "schema": of_path_parameter(kind)}
         for name, kind in one.path_parameters.items()
     ]
 
 
-def _query_parameters(one: Endpoint, schemas: dict[int, Schema], components: dict[str, Schema]) -> list[dict[str, Any]]:
+def of_path_parameter(kind: Any) -> Schema:
+    """The schema of a path parameter of this type."""
+    letters = ids.ALPHABET.replace("0123456789", "0-9")
+    pattern = "^[A-Za-z0-9_.]{3,30}$" if kind is Username else f"^[{letters}]{{{ids.LENGTH}}}$"
+    return {"type": "string", "pattern": pattern}
+
+
+def resolved(schema: Schema, components: dict[str, Schema]) -> Schema:
+    """A schema itself, where it may refer to a component."""
+    return components[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+
+
+def _query_parameters(one: Endpoint, made_of: dict[int, Schema], components: dict[str, Schema]) -> list[dict[str, Any]]:
     if one.query is None:
         return []
-    schema = schemas[id(one.query)]
-    schema = components[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+    schema = resolved(made_of[id(one.query)], components)
     required = schema.get("required", [])
     return [
         {"name": name, "in": "query", "required": name in required, "schema": of}
@@ -149,10 +164,10 @@ def _has_etag(one: Endpoint) -> bool:
     return one.method == "GET" and one.page_of is None
 
 
-def _responses(one: Endpoint, schemas: dict[int, Schema]) -> dict[str, Any]:
+def _responses(one: Endpoint, made_of: dict[int, Schema]) -> dict[str, Any]:
     success: dict[str, Any] = {"description": HTTPStatus(one.status).phrase, "headers": _success_headers(one)}
     if one.status != HTTPStatus.NO_CONTENT:
-        success["content"] = _both(schemas[id(one.answer)])
+        success["content"] = _both(made_of[id(one.answer)])
     answers: dict[str, Any] = {str(one.status): success}
     if _has_etag(one):
         answers["304"] = {"description": "Not modified.", "headers": _refer_to_headers("ETag", "X-Request-Id")}

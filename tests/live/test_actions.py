@@ -7,7 +7,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from infra.local.stack import Stack
-from realtime_service.requests import ACTIONS
+from realtime_service.protocol import ACTIONS
 from tests.client import Format, Live, Person, decoded, sign_up
 from tests.comments.thread import comment
 from tests.live.instances import instance
