@@ -139,8 +139,7 @@ OWN: Final[dict[str, tuple[Any, Any, str]]] = {
     "typing": (
         TypingTo,
         Nothing,
-        "Tells the other that you type; again every few seconds while you do.\n\nTold once in 3 s, to whom you may see "
-        "online and who may see you, and answered alike for all whom you may see.",
+        "Tells the other that you type, once in 3 s. All whom you may see answer alike, whoever is told.",
     ),
 }
 EVENTS: Final[dict[str, Event]] = {
@@ -156,9 +155,7 @@ EVENTS: Final[dict[str, Event]] = {
     "post.metrics": Event(PostMetrics, False, "To subscribers: a post is counted anew, at most twice a second."),
     "comment.metrics": Event(CommentMetrics, False, "To subscribers: a comment is counted anew."),
     "presence.changed": Event(PresenceChanged, False, "To subscribers: somebody came, or has been gone for 30 s."),
-    "typing": Event(
-        Typing, False, "Somebody types to you, or no more; 6 s after they last did so this ends by itself."
-    ),
+    "typing": Event(Typing, False, "Somebody types to you, or no more: at the latest 6 s after the last."),
     "session.ended": Event(SessionEnded, False, "You were signed out here."),
     "resync": Event(Nothing, False, "Something may have been missed: read over HTTP, and subscribe anew."),
 }
