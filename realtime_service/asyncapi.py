@@ -49,12 +49,13 @@ def document() -> dict[str, Any]:
         answer = {"type": "null"} if one.status == 204 else made_of[id(one.answer)]
         _add(messages, operations, name, one.description, _asked(one, made_of, components), answer)
     for name, event in EVENTS.items():
-        messages[name] = _message(name, event.about, _event(name, made_of[id(event.data)], personal=event.personal))
+        told = _event(name, made_of[id(event.data)], personal=event.personal)
+        messages[of_event(name)] = _message(name, event.about, told)
     operations["events"] = {
         "action": "send",
         "channel": _CHANNEL,
         "summary": "What a socket is told unasked.",
-        "messages": _references(EVENTS),
+        "messages": _references(map(of_event, EVENTS)),
     }
     return openapi.with_plain_names(
         {
@@ -72,6 +73,11 @@ def document() -> dict[str, Any]:
             "components": {"schemas": components},
         }
     )
+
+
+def of_event(name: str) -> str:
+    """Under which name an event's message is in the document: there is an action of the same name as one."""
+    return f"{name}.event" if name in OWN or name in ACTIONS else name
 
 
 def _add(

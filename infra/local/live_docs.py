@@ -62,7 +62,7 @@ def _operation(
     return Operation(
         id=name,
         method=method,
-        path=name,
+        path=message["name"],
         summary=summary,
         description=message.get("description", "").removeprefix(summary).strip(),
         parameters=parameters,

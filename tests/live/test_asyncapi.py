@@ -8,7 +8,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from infra.local.stack import Stack
-from realtime_service.asyncapi import document
+from realtime_service.asyncapi import document, of_event
 from realtime_service.protocol import ACTIONS, EVENTS, OWN
 from tests.client import Format, Live, Person, sign_up
 from tests.comments.thread import comment
@@ -47,7 +47,7 @@ def test_it_is_served_and_shown(stack: Stack) -> None:
     assert httpx.get(f"http://{address}/asyncapi.json", trust_env=False).json() == DOCUMENT
     page = httpx.get(f"{stack.console}/live-docs", trust_env=False)
     assert page.status_code == 200
-    for name in (*ACTIONS, *EVENTS, *OWN):
+    for name in (*ACTIONS, *map(of_event, EVENTS), *OWN):
         assert f'id="{name}"' in page.text
 
 
@@ -121,4 +121,4 @@ def test_what_goes_over_a_socket_is_what_it_says(stack: Stack, alice: Person, fo
     heard = [*live.events, *later.events]
     assert {event["event"] for event in heard} == set(EVENTS)
     for event in heard:
-        check(event["event"], event)
+        check(of_event(event["event"]), event)
