@@ -49,13 +49,12 @@ def document() -> dict[str, Any]:
         answer = {"type": "null"} if one.status == 204 else made_of[id(one.answer)]
         _add(messages, operations, name, one.description, _asked(one, made_of, components), answer)
     for name, event in EVENTS.items():
-        told = _event(name, made_of[id(event.data)], personal=event.personal)
-        messages[of_event(name)] = _message(name, event.about, told)
+        messages[name] = _message(name, event.about, _event(name, made_of[id(event.data)], personal=event.personal))
     operations["events"] = {
         "action": "send",
         "channel": _CHANNEL,
         "summary": "What a socket is told unasked.",
-        "messages": _references(map(of_event, EVENTS)),
+        "messages": _references(EVENTS),
     }
     return openapi.with_plain_names(
         {
@@ -75,20 +74,13 @@ def document() -> dict[str, Any]:
     )
 
 
-def of_event(name: str) -> str:
-    """Under which name an event's message is in the document: there is an action of the same name as one."""
-    return f"{name}.event" if name in OWN or name in ACTIONS else name
-
-
 def _add(
     messages: dict[str, Any], operations: dict[str, Any], name: str, about: str, asked: Schema, answered: Schema
 ) -> None:
     """An action: its request, its reply, and the operation of both."""
-    reply = f"{name}.reply"
-    request = {"id": {"type": ["string", "integer"]}, "action": {"const": name}, "data": asked}
-    messages[name] = _message(
-        name, about, _map(request, ["id", "action", *(["data"] if asked.get("required") else [])])
-    )
+    request, reply = f"{name}.request", f"{name}.reply"
+    asking = {"id": {"type": ["string", "integer"]}, "action": {"const": name}, "data": asked}
+    messages[request] = _message(request, about, _map(asking, ["id", "action"]))
     replied = {"reply_to": {"type": ["string", "integer"]}}
     done = {**replied, "ok": {"const": True}, "data": answered}
     refused = {**replied, "ok": {"const": False}, "error": _PROBLEM}
@@ -97,7 +89,7 @@ def _add(
         "action": "receive",
         "channel": _CHANNEL,
         "summary": about.partition("\n")[0],
-        "messages": _references([name]),
+        "messages": _references([request]),
         "reply": {"channel": _CHANNEL, "messages": _references([reply])},
     }
 

@@ -16,7 +16,7 @@ from shared.kernel import cache, clock
 from shared.kernel.endpoint import Caller
 from shared.kernel.problems import NotFound
 from shared.presence import actions, reads
-from shared.presence.model import PresenceChanged, Typing
+from shared.presence.model import PresenceChanged, Typed
 from shared.profiles import reads as profiles
 
 TOGETHER: Final = 500
@@ -79,7 +79,7 @@ async def look_at_lapsed(topics: Iterable[Topic]) -> None:
 
 
 class _TypingEvent(msgspec.Struct):
-    data: Typing
+    data: Typed
 
 
 class TypingHere:

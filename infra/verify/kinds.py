@@ -165,8 +165,7 @@ def _judge_notifications(keys: Sequence[str]) -> Iterator[Wrong]:
         fresh = notified.newest(owner(key))
         if value != msgspec.msgpack.encode(fresh):
             has = _entries(value)
-            if has is None or not _alike(has, fresh, except_for=notified.with_gone_actors(owner(key))):
-                yield Wrong(key, "what can't be read" if has is None else _heads(has), _heads(fresh))
+            yield Wrong(key, "what can't be read" if has is None else _heads(has), _heads(fresh))
 
 
 def _entries(value: bytes) -> list[notifications.Entry] | None:
@@ -174,18 +173,6 @@ def _entries(value: bytes) -> list[notifications.Entry] | None:
         return notifications.NOTIFICATIONS.decoded(value)
     except msgspec.DecodeError:
         return None
-
-
-def _alike(has: list[notifications.Entry], says: list[notifications.Entry], *, except_for: set[int]) -> bool:
-    # A cached count of actors who are gone is right again within the hour (shared/notifications/projection.py).
-    full = except_for and notifications.NOTIFICATIONS.keep in (len(has), len(says))
-    has, says = ([entry for entry in entries if _group(entry) not in except_for] for entries in (has, says))
-    end = min(len(has), len(says)) if full else None
-    return has[:end] == says[:end]
-
-
-def _group(entry: notifications.Entry) -> int:
-    return ids.decode(msgspec.json.decode(entry.head + b"}")["id"])
 
 
 def _heads(entries: list[notifications.Entry]) -> str:

@@ -10,7 +10,7 @@ from shared.kernel import cache, clock, ids
 from shared.kernel.endpoint import Caller, Username
 from shared.kernel.problems import Invalid
 from shared.live.publish import TOPIC, channel
-from shared.presence.model import Typing
+from shared.presence.model import Typed
 from shared.presence.reads import away_ms, key
 from shared.profiles import reads as profiles
 
@@ -80,5 +80,5 @@ async def tell_typing(caller: Caller, to: Username, *, on: bool) -> None:
 
 def typing(sender: str, *, on: bool) -> bytes:
     """The event that somebody types, or no more; it is kept for nobody."""
-    data = msgspec.json.encode(Typing(sender, on))
+    data = msgspec.json.encode(Typed(sender, on))
     return b'{"event":"typing","at":%d,"data":%b}' % (clock.now_ms(), data)

@@ -20,7 +20,7 @@ class PresenceChanged(msgspec.Struct, frozen=True):
     last_seen: int | None
 
 
-class Typing(msgspec.Struct, frozen=True, rename={"sender": "from"}):
+class Typed(msgspec.Struct, frozen=True, rename={"sender": "from"}):
     """The data of `typing`: a user types to whom is told, or no more."""
 
     sender: str
