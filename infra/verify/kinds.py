@@ -35,6 +35,7 @@ from shared.posts import reads as listed
 from shared.profiles import lists as user_lists
 from shared.profiles import projection as profiles
 from shared.profiles import reads as users
+from shared.visibility import accepted
 from shared.visibility import reads as visibility
 
 
@@ -282,16 +283,17 @@ KINDS: Final[dict[str, Kind]] = {
     },
     comments.COMMENTED.name: recent(comments.COMMENTED, commented.newest),
     **{kept.name: recent(kept, partial(chatting.newest_chats, box)) for box, kept in chat.BOXES.items()},
+    accepted.ACCEPTED.name: recent(accepted.ACCEPTED, accepted.of_postgres, whose=pair_of),
     chat.MESSAGES.name: recent(chat.MESSAGES, chatting.newest_messages, whose=pair_of),
     "placed": PLACED,
     "session": Kind(_judge_sessions, _mend_sessions, REBUILT),
 }
 # Whose keys end with two ids.
-PAIRS: Final = ("placed", chat.MESSAGES.name)
+PAIRS: Final = ("placed", chat.MESSAGES.name, accepted.ACCEPTED.name)
 # What is in Redis alone, for a while; Postgres has nothing to compare it with.
 PASSING: Final = {
     *(f"{name}:{mark}" for name in KINDS for mark in ("building", "dropped", "generation", "undone")),
-    "limit", "ticket", "inbox", "live", "sent", "presence",
+    "limit", "ticket", "inbox", "live", "sent", "presence", "typing",
 }  # fmt: skip
 GRAPH_USERS: Final = "graph user"
 GRAPH_FOLLOWS: Final = "graph follow"

@@ -116,9 +116,9 @@ def test_what_was_read_stays_read_when_a_later_act_is_taken_back(
 
 
 def test_a_type_turned_off_is_not_told_and_others_are(owner: Person, bob: Person, person: Any) -> None:
-    assert owner.get("/v1/me")["settings"] == ALL_ON
+    assert owner.get("/v1/me")["settings"] == ALL_ON | {"presence": True}
     assert edit(owner, follow=False) == ALL_ON | {"follow": False}
-    assert owner.get("/v1/me")["settings"] == ALL_ON | {"follow": False}
+    assert owner.get("/v1/me")["settings"] == ALL_ON | {"follow": False, "presence": True}
     with owner.live() as live:
         bob.follow(owner.username)
         wait_until(lambda: owner.get(f"/v1/users/{owner.username}")["counts"]["followers"] == 1)
@@ -187,7 +187,7 @@ def test_bad_settings_change_nothing_and_each_fault_is_named(owner: Person, prob
     body = {"follow": False, "reaction": "no", "mention": None, "likes": True}
     refused = problem(owner.ask("PATCH", SETTINGS, body), 422, "invalid")
     assert {fault["field"] for fault in refused["errors"]} == {"reaction", "mention", "likes"}
-    assert owner.get("/v1/me")["settings"] == ALL_ON
+    assert owner.get("/v1/me")["settings"] == ALL_ON | {"presence": True}
 
 
 def test_an_edit_is_one_round_trip(alice: Person) -> None:
