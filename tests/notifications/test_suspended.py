@@ -11,6 +11,7 @@ from shared.kernel import db
 from shared.moderation import actions as moderation
 from shared.profiles import reads as profiles
 from tests.client import Person, sign_in, wait_until
+from tests.notifications.heard import wait_until_heard
 
 
 class CountRow(msgspec.Struct, frozen=True):
@@ -43,6 +44,7 @@ def test_others_lists_are_as_they_should_be_after_a_suspension_and_its_end(
         follower.follow(followed.username)
     both = [(2, {bob.username, carol.username})]
     wait_until(lambda: followers_told_of(alice) == both and followers_told_of(lonely) == [(1, {bob.username})])
+    wait_until_heard(stack)
     with alice.live() as live, lonely.live() as left:
         suspend(stack, bob)
         wait_until(lambda: followers_told_of(alice) == [(1, {carol.username})])
