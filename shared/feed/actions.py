@@ -62,7 +62,10 @@ def post_deleted(event: PostDeleted) -> None:
 
 def author_erased(event: AuthorErased) -> None:
     """Tell those who followed an account that was deleted that its posts and reposts are gone."""
-    followers = publish.present(event.followers) if _is_merged(event.user_id) else event.followers
+    # Each hears a lot at once, and whether there were many followers isn't known any more: so only who is here is told.
+    followers = publish.present(event.followers)
+    if not followers:
+        return
     former = msgspec.json.encode(UserCard(event.username, "", None))
     for post_id, repost_id in [*((post_id, None) for post_id in event.post_ids), *event.reposts]:
         _deliver_gone(repost_id or post_id, post_id, former if repost_id else None, followers)

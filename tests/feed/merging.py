@@ -8,7 +8,7 @@ import pytest
 from infra.local.stack import Stack, ephemeral
 from shared.feed import store
 from shared.feed.model import FEEDS
-from shared.kernel import cache, db, graph
+from shared.kernel import cache, db, graph, ids
 from shared.profiles import reads as profiles
 from tests.client import Person
 from tests.servers import using
@@ -26,6 +26,12 @@ def merging_from(followers: int) -> Iterator[Stack]:
 
 def id_of(person: Person) -> int:
     return profiles.named([person.username])[person.username]
+
+
+def is_away(person: Person) -> bool:
+    """Whether the live service has told that they are here no more."""
+    (latest,) = cache.run_sync(("ZRANGE", f"presence:{ids.encode(id_of(person))}", -1, -1))
+    return latest == [b""]
 
 
 def is_settled(user_id: int) -> bool:

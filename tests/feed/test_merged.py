@@ -19,7 +19,7 @@ from shared.kernel.timeline import Slice
 from shared.moderation.actions import unsuspend
 from shared.profiles.model import FollowChanged
 from tests.client import PASSWORD, Person, sign_up, standing_still, trips, wait_until
-from tests.feed.merging import id_of, is_settled, kept_of, merging_from
+from tests.feed.merging import id_of, is_away, is_settled, kept_of, merging_from
 from tests.feed.posts import insert_posts
 from tests.moderation.accounts import promoted
 
@@ -247,17 +247,11 @@ def test_who_was_away_is_told_to_read_anew(star: Person, crowd: list[Person]) ->
         with away.live() as live:
             star.post_photo("Heard")
             last = live.event("feed.post_created")
-        wait_until(lambda: gone(away))
+        wait_until(lambda: is_away(away))
         star.post_photo("Missed")
         wait_until(lambda: len(listening.drain()) == 2)
         with away.live() as live:
             assert live.act("resume", {"after": last["seq"]})["data"]["resync"] is True
-
-
-def gone(person: Person) -> bool:
-    """Whether the live service has told that they are here no more."""
-    (latest,) = cache.run_sync(("ZRANGE", f"presence:{ids.encode(id_of(person))}", -1, -1))
-    return latest == [b""]
 
 
 def test_a_rise_marks_chunk_after_chunk_and_settles_at_the_end(
