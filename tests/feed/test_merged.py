@@ -324,6 +324,17 @@ def kept(key: str, post: str) -> bytes:
     return members[0]
 
 
+def test_a_mark_that_comes_while_a_feed_is_built_makes_it_not_complete() -> None:
+    reader, author = ids.new_id(), ids.new_id()
+    key = FEEDS.key(reader)
+    cache.run_sync(("ZADD", key, 0, "~"), ("EXPIRE", key, 60))
+    page, _ = asyncio.run(read_twice(reader, None, 1))
+    assert page.complete
+    cache.run_sync(("DEL", key), ("ZADD", key, 0, mark_of(author), 0, entry(1, reader)), ("EXPIRE", key, 60))
+    page, untold = asyncio.run(read_twice(reader, None, 1))
+    assert (page.complete, untold) == (False, [])
+
+
 # For each list the places of its entries, and whether it is all there is.
 LISTS = st.lists(
     st.tuples(st.lists(st.integers(1, 60), unique=True, max_size=25), st.booleans()), min_size=1, max_size=6
@@ -377,7 +388,7 @@ def entry(place: int, teller: int) -> str:
     return "".join(map(ids.encode, (place, place, teller)))
 
 
-async def read_twice(reader: int, before: int, count: int) -> tuple[Slice, list[int]]:
+async def read_twice(reader: int, before: int | None, count: int) -> tuple[Slice, list[int]]:
     first = await projection.read(reader, before, count)
     assert await projection.read(reader, before, count) == first
     return first
