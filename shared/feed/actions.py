@@ -18,6 +18,7 @@ from shared.feed.model import (
     FeedChunk,
     FeedRepost,
     MergeChunk,
+    RepostsChunk,
     mark_of,
     shown,
     taken_back,
@@ -51,13 +52,19 @@ def repost_changed(event: PostReposted) -> None:
 
 
 def post_deleted(event: PostDeleted) -> None:
-    """Tell an author's first followers that a post is gone, and have those of each who reposted it told."""
+    """Tell an author's first followers that a post is gone, and have those of the first who reposted it told."""
     fan_out(FeedChunk(event.post_id, event.author_id, 0, deleted=True))
-    reposts = engagement.reposts_before(event.post_id, ids.MAX, CHUNK)
-    while reposts:
-        chunks = [FeedChunk(event.post_id, event.author_id, 0, True, FeedRepost(*one)) for one in reposts]
-        _go_on(f"feed:{ids.encode(event.post_id)}:reposts:{reposts[0][0]}", *chunks)
-        reposts = engagement.reposts_before(event.post_id, reposts[-1][0], CHUNK)
+    reposts_gone(RepostsChunk(event.post_id, event.author_id, ids.MAX))
+
+
+def reposts_gone(chunk: RepostsChunk) -> None:
+    """Have the followers told of each who made one of these reposts, and then leave the rest to the next."""
+    reposts = engagement.reposts_before(chunk.post_id, chunk.before, CHUNK)
+    if reposts:
+        chunks = [FeedChunk(chunk.post_id, chunk.author_id, 0, True, FeedRepost(*one)) for one in reposts]
+        rest = [msgspec.structs.replace(chunk, before=reposts[-1][0])] if len(reposts) == CHUNK else []
+        # As in `fan_out`, by this chunk, whatever is in it by now.
+        _go_on(f"feed:{ids.encode(chunk.post_id)}:reposts:{chunk.before}", *chunks, *rest)
 
 
 def author_erased(event: AuthorErased) -> None:
@@ -172,7 +179,7 @@ def _deliver(followers: list[int], event: str, data: bytes, position: int, versi
     publish.deliver(followers, event, data, once=f"feed:{ids.encode(position)}", version=version)
 
 
-def _go_on(effect: str, *chunks: FeedChunk | MergeChunk) -> None:
+def _go_on(effect: str, *chunks: FeedChunk | MergeChunk | RepostsChunk) -> None:
     with db.transaction() as conn:
         if store.MARK.run(conn, effect=effect, now=clock.now_ms()):
             events.emit(conn, *chunks)

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
@@ -10,18 +10,22 @@ import pytest
 from infra.local.stack import Stack
 from shared.engagement import reads as engagement
 from shared.feed import actions
-from shared.feed.model import FeedChunk, FeedRepost
+from shared.feed.model import FeedChunk, FeedRepost, RepostsChunk
 from shared.kernel import cache, db, events, ids
 from shared.posts import reads
+from shared.posts.model import PostDeleted
 from shared.profiles import reads as profiles
 from tests.client import Person, processes
+
+E = TypeVar("E", bound=events.Event)
 
 
 class PayloadRow(msgspec.Struct, frozen=True):
     payload: bytes
 
 
-TAKE = db.Statement("DELETE FROM outbox WHERE topic = 'feed_chunk' RETURNING payload", PayloadRow)
+TAKE = db.Statement("DELETE FROM outbox WHERE topic = :topic RETURNING payload", PayloadRow)
+UNDO = db.Statement("UPDATE engagements SET repost_id = NULL, version = version + 1 WHERE repost_id = :repost_id")
 FOLLOWERS = 5
 
 
@@ -52,8 +56,12 @@ def first_chunk(author: Person, post: dict[str, Any], *, deleted: bool = False) 
 
 def emitted() -> list[FeedChunk]:
     """The chunks in the outbox, taken out as the relay would."""
+    return taken(FeedChunk)
+
+
+def taken(kind: type[E]) -> list[E]:
     with db.connection() as conn:
-        return [msgspec.json.decode(row.payload, type=FeedChunk) for row in TAKE.all(conn)]
+        return [msgspec.json.decode(row.payload, type=kind) for row in TAKE.all(conn, topic=kind.topic)]
 
 
 def run_all(chunk: FeedChunk, times: int) -> int:
@@ -190,6 +198,28 @@ def test_who_follows_anew_and_is_in_a_later_chunk_too_does_not_hear_again(crowd:
         follower.follow(author.username)
         run_all(following, times=1)
         assert [event["event"] for event in live.drain()] == ["feed.post_created"]
+
+
+def test_the_reposts_of_a_deleted_post_are_told_in_chunks_too_each_going_on_once(
+    alice: Person, crowd: list[Person]
+) -> None:
+    post = alice.post_photo("Oops")
+    for reposter in crowd[:3]:
+        reposter.put(f"/v1/posts/{post['id']}/repost")
+    which = (ids.decode(post["id"]), profiles.named([alice.username])[alice.username])
+    reposts = [FeedRepost(*one) for one in engagement.reposts_before(which[0], ids.MAX, 3)]
+    alice.delete(f"/v1/posts/{post['id']}")
+    actions.post_deleted(PostDeleted(*which))
+    # As whose account is erased meanwhile.
+    with db.connection() as conn:
+        UNDO.run(conn, repost_id=reposts[0].id)
+    actions.post_deleted(PostDeleted(*which))
+    (rest,) = taken(RepostsChunk)
+    assert [chunk.repost for chunk in emitted()] == reposts[:2]
+    for _ in range(2):
+        actions.reposts_gone(rest)
+    assert emitted() == [FeedChunk(*which, 0, True, reposts[2])]
+    assert taken(RepostsChunk) == []
 
 
 def test_the_relay_is_woken_for_the_next_chunk(crowd: list[Person]) -> None:
