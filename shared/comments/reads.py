@@ -230,19 +230,18 @@ def _viewer(done: Engagement | None) -> bytes:
     return _UNTOUCHED if done == NOTHING else msgspec.json.encode(CommentViewer(done.emoji))
 
 
-def ask_author(comment_id: int) -> cache.Command:
-    """The command for `take_authors`: the beginning of a comment's card, for what hangs on a comment."""
+def ask_there(comment_id: int) -> cache.Command:
+    """The command for `take_there`: the beginning of a comment's card, with its author."""
     return ("GETRANGE", projection.key(comment_id), 0, VERSION_DIGITS + ids.LENGTH - 1)
 
 
-async def take_authors(comment_ids: Sequence[int], replies: Sequence[bytes | None]) -> dict[int, int]:
-    """Who made each of some comments, in the replies to their `ask_author`; misses from Postgres in one query.
+async def take_there(comment_ids: Sequence[int], replies: Sequence[bytes | None]) -> list[int]:
+    """Which of some comments are there, in the replies to their `ask_there`; misses from Postgres in one query.
 
-    What was deleted is left out, tombstones too.
+    What was deleted is not, tombstones neither.
     """
     bodies = await _take_bodies(comment_ids, [reply or None for reply in replies])
-    authors = {comment_id: author_of(body) for comment_id, body in bodies.items() if body}
-    return {comment_id: author for comment_id, author in authors.items() if author != NOBODY}
+    return [comment_id for comment_id, body in bodies.items() if body and author_of(body) != NOBODY]
 
 
 async def load_bodies(comment_ids: Sequence[int]) -> dict[int, bytes]:

@@ -3,11 +3,11 @@
 An inbox `inbox:{user}` is a stream whose ids are the user's `seq`: the clock in microseconds, or one more than the
 last, so that it grows even when Redis was lost. `inbox:floor:{user}` says from where on it is whole,
 and `inbox:missed:{user}` when something was last not put into it. `presence:{user}` has until when they are here, for
-each instance of the live service; it stays for a day after.
+each instance of the live service (shared/presence).
 """
 
 from collections.abc import Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -20,6 +20,14 @@ TOPIC: Final = "live:t:"
 GATE: Final = "live:gate"
 # From where on anything can be resumed: when Redis was last found to have been restarted, in µs.
 BOOT_FLOOR: Final = "live:floor"
+
+
+class Hidden(NamedTuple):
+    """What may have been hidden: what rests on these ids, from the viewer, or from all and from themselves."""
+
+    rests: frozenset[int]
+    viewer: int | None
+
 
 # KEYS: the mark, which has what version each user has heard (may be empty), then inbox and floor of each user, in turn.
 # ARGV: seconds kept, events kept, the version, the event up to its seq, the rest after it, then each user's channel.
@@ -63,7 +71,7 @@ for i = 1, #KEYS, 2 do
   local latest = redis.call('ZRANGE', KEYS[i], -1, -1, 'WITHSCORES')[2]
   if latest and tonumber(latest) > tonumber(ARGV[1]) then
     here[#here + 1] = (i - 1) / 2
-  elseif latest then
+  elseif latest and tonumber(latest) > ARGV[1] - ARGV[2] * 1000 then
     redis.call('SET', KEYS[i + 1], micros, 'EX', ARGV[2])
   end
 end
@@ -117,9 +125,15 @@ def hidden(*rests: int) -> cache.Command:
     return ("PUBLISH", GATE, " ".join(map(ids.encode, rests)))
 
 
-def rests_in(payload: bytes) -> frozenset[int]:
-    """The ids that `hidden` told."""
-    return frozenset(map(ids.decode, payload.decode().split()))
+def hidden_from(viewer_id: int, subject: int) -> cache.Command:
+    """The command that has a user's subscriptions to what rests on `subject` looked at anew, and no others."""
+    return ("PUBLISH", GATE, f"{ids.encode(viewer_id)}>{ids.encode(subject)}")
+
+
+def hidden_in(payload: bytes) -> Hidden:
+    """What `hidden` or `hidden_from` told."""
+    viewer, _, rests = payload.decode().rpartition(">")
+    return Hidden(frozenset(map(ids.decode, rests.split())), ids.decode(viewer) if viewer else None)
 
 
 def channel(user_id: int) -> str:

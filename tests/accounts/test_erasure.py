@@ -47,6 +47,8 @@ COLUMNS_NOT_EXPORTED = {
     "relationships.block_id": "orders a list: made with blocked_at",
     "relationships.mute_id": "orders a list: made with muted_at",
     "notifications.user_id": "whose archive it is",
+    "notifications.read_id": "what `unread` goes by",
+    "notifications.subject_id": "stands in the subject",
     "notifications.told_at": "when sockets were told last",
     "notifications.tell_at": "when sockets are to be told next",
     "notification_actors.notification_id": "stands in it",
