@@ -16,12 +16,14 @@ EVENTS: Final = {"post": "post.metrics", "comment": "comment.metrics", "presence
 class Seen(NamedTuple):
     """A topic's state as a user may see it, and the ids of what could hide it: people, and what it hangs on.
 
-    Of somebody's presence, `until` is until when they are or were here.
+    `version` is one that the state has, or has left behind. Of somebody's presence, `until` is until when they are or
+    were here.
     """
 
     state: bytes
     rests_on: frozenset[int]
     until: int = 0
+    version: int = 0
 
 
 class Topic:
@@ -34,8 +36,8 @@ class Topic:
         self.channel = channel
         self.rests_on = seen.rests_on
         self.subscribers: set[Connection] = set()
-        self.version = 0
-        self.newest = b""
+        self.version = seen.version
+        self.newest = seen.state
         self.sent_at = 0.0
         self.due: asyncio.TimerHandle | None = None
 
@@ -45,7 +47,9 @@ class Topic:
         self.take(int(version), state)
 
     def look(self, seen: Seen) -> bytes:
-        """The state to begin with, for who has just seen it so."""
+        """The state to begin with, for who has just seen it so; what is older won't be told after it."""
+        if seen.version >= self.version:
+            self.version, self.newest = seen.version, seen.state
         return seen.state
 
     def take(self, version: int, state: bytes) -> None:

@@ -17,7 +17,7 @@ from realtime_service import presence
 from realtime_service.bus import Bus
 from realtime_service.topic import Seen, Topic
 from shared.comments import reads as comments
-from shared.kernel import cache, ids
+from shared.kernel import ids
 from shared.kernel.endpoint import Caller, CommentId, PostId, Username, read_path_parameter
 from shared.kernel.problems import FieldError, Invalid, NotFound
 from shared.live.publish import GATE, TOPIC, Hidden, hidden_in
@@ -57,7 +57,11 @@ class Topics:
         self._resting: defaultdict[int, set[Topic]] = defaultdict(set)
         # How many are about to subscribe: its channel is to be heard for them, too.
         self._wanted = Counter[str]()
+        # The sockets that subscribe to something, by their users.
+        self._sockets: defaultdict[int, set[Connection]] = defaultdict(set)
         self._checks: set[asyncio.Task[None]] = set()
+        # What hides something while one who subscribes is looking: they haven't joined, so it is for them after.
+        self._meanwhile: list[list[Hidden | None]] = []
 
     async def subscribe(self, connection: "Connection", names: Sequence[str]) -> None:
         """Subscribe a socket to all of these, or with any fault to none; each begins with its state.
@@ -71,6 +75,8 @@ class Topics:
         found = zip(wanted, await asyncio.gather(*[_channel(name) for name in wanted]), strict=True)
         channels = {name: channel for name, channel in found if channel}
         self._wanted.update(channels.values())
+        meanwhile: list[Hidden | None] = []
+        self._meanwhile.append(meanwhile)
         try:
             # Heard before it is read: nothing falls between.
             await asyncio.gather(*[self._bus.subscribe(TOPIC + channel) for channel in channels.values()])
@@ -82,7 +88,10 @@ class Topics:
             for name, one in seen.items():
                 if connection.is_open:
                     self._join(connection, name, channels[name], one)
+            for hidden in meanwhile:
+                self._recheck(hidden)
         finally:
+            self._meanwhile = [one for one in self._meanwhile if one is not meanwhile]
             self._wanted.subtract(channels.values())
             for channel in channels.values():
                 self._forget_if_unused(channel)
@@ -94,11 +103,15 @@ class Topics:
             if topic is not None:
                 topic.subscribers.discard(connection)
                 self._forget_if_unused(topic.channel)
+        if not connection.topics:
+            self._sockets[connection.user_id].discard(connection)
+            if not self._sockets[connection.user_id]:
+                del self._sockets[connection.user_id]
 
     def heard(self, channel: str, payload: bytes) -> None:
         """Take what came on a channel of topics."""
         if channel == GATE:
-            self._recheck(hidden_in(payload))
+            self._hide(hidden_in(payload))
             return
         topic = self._topics.get(channel.removeprefix(TOPIC))
         if topic is not None:
@@ -106,7 +119,12 @@ class Topics:
 
     def relinked(self) -> None:
         """Something may have been missed: look at everything anew."""
-        self._recheck(None)
+        self._hide(None)
+
+    def _hide(self, hidden: Hidden | None) -> None:
+        for meanwhile in self._meanwhile:
+            meanwhile.append(hidden)
+        self._recheck(hidden)
 
     async def look_at_lapsed(self) -> None:
         """Find out who is here no more. Raises CacheUnavailable."""
@@ -121,6 +139,7 @@ class Topics:
                 self._resting[one].add(topic)
         topic.subscribers.add(connection)
         connection.topics[name] = topic
+        self._sockets[connection.user_id].add(connection)
         connection.deliver(topic.event(topic.look(seen)))
 
     def _forget_if_unused(self, channel: str) -> None:
@@ -140,20 +159,25 @@ class Topics:
         self._bus.unsubscribe(TOPIC + channel)
 
     def _recheck(self, hidden: Hidden | None) -> None:
-        if hidden is None or hidden.viewer is None:
-            topics = list(self._topics.values())
-        else:
-            topics = [topic for one in hidden.rests for topic in self._resting.get(one, ())]
-        pairs = [
-            (connection, topic)
-            for topic in topics
-            for connection in topic.subscribers
-            if hidden is None or _may_be_hidden(hidden, connection.user_id, topic)
-        ]
+        pairs = self._all() if hidden is None else self._touched(hidden)
         if pairs:
             task = asyncio.get_running_loop().create_task(self._look_again(pairs, tell=hidden is None))
             self._checks.add(task)
             task.add_done_callback(self._checks.discard)
+
+    def _all(self) -> "list[tuple[Connection, Topic]]":
+        return [(connection, topic) for topic in self._topics.values() for connection in topic.subscribers]
+
+    def _touched(self, hidden: Hidden) -> "list[tuple[Connection, Topic]]":
+        """The subscriptions that what is hidden may end: no more are looked at than there are of these."""
+        resting = {topic for one in hidden.rests for topic in self._resting.get(one, ())}
+        if hidden.viewer is not None:
+            sockets = self._sockets.get(hidden.viewer, ())
+            return [(one, topic) for one in sockets for topic in one.topics.values() if topic in resting]
+        pairs = {(connection, topic) for topic in resting for connection in topic.subscribers}
+        for user_id in hidden.rests:
+            pairs |= {(one, topic) for one in self._sockets.get(user_id, ()) for topic in one.topics.values()}
+        return list(pairs)
 
     async def _look_again(self, pairs: "list[tuple[Connection, Topic]]", *, tell: bool) -> None:
         for start in range(0, len(pairs), TOGETHER):
@@ -173,12 +197,6 @@ class Topics:
 
 def _channels(pair: "tuple[Connection, Topic]") -> "tuple[Connection, str]":
     return pair[0], pair[1].channel
-
-
-def _may_be_hidden(hidden: Hidden, user_id: int, topic: Topic) -> bool:
-    if hidden.viewer is not None:
-        return user_id == hidden.viewer
-    return user_id in hidden.rests or not topic.rests_on.isdisjoint(hidden.rests)
 
 
 def _known(names: Sequence[str]) -> list[str]:
@@ -225,20 +243,18 @@ async def _look(connection: "Connection", channel: str) -> Seen | None:
 
 
 async def _see_post(caller: Caller, post_id: int) -> Seen:
+    # Its version before its state, which is then that or a newer one.
+    author, version = await posts.author_and_version(post_id)
     shown = msgspec.json.decode((await posts.post(caller, PostId(post_id))).json, type=_Shown)
-    (reply,) = await cache.run(posts.ask_author(post_id))
-    author = await posts.take_author(post_id, reply)
-    if author is None:
-        raise NotFound
-    return Seen(_encoded(shown), frozenset((post_id, author)))
+    return Seen(_encoded(shown), frozenset((post_id, author)), version=version)
 
 
 async def _see_comment(caller: Caller, comment_id: int) -> Seen:
+    gate, version = await comments.gate_and_version(comment_id)
     shown = msgspec.json.decode((await comments.comment(caller, CommentId(comment_id))).json, type=_Shown)
     if shown.deleted_at is not None:
         raise NotFound  # nothing of it will change any more
-    gate = comments.gate_of((await comments.load_bodies([comment_id]))[comment_id])
-    return Seen(_encoded(shown), frozenset((comment_id, gate.post_id, *gate.people())))
+    return Seen(_encoded(shown), frozenset((comment_id, gate.post_id, *gate.people())), version=version)
 
 
 _KINDS: Final = {"post": _see_post, "comment": _see_comment, "presence": presence.see}

@@ -18,7 +18,7 @@ from shared.kernel import cache, db, guard, ids, running, single_flight
 from shared.kernel.endpoint import Caller, CommentId, Encoded, PostId
 from shared.kernel.pages import PageQuery, refilled
 from shared.kernel.problems import NotFound
-from shared.kernel.projection import VERSION_DIGITS, body_of
+from shared.kernel.projection import VERSION_DIGITS, body_of, version_of
 from shared.posts import reads as posts
 from shared.profiles import mentions
 from shared.profiles import reads as profiles
@@ -112,6 +112,15 @@ async def there(comment_id: int, reply: bytes | None) -> bytes:
     if not body:
         raise NotFound("comment_not_found")
     return body
+
+
+async def gate_and_version(comment_id: int) -> tuple[Gate, int]:
+    """What a comment hangs on, and the version of what is cached of it, 0 if nothing is.
+
+    Raises NotFound, CacheUnavailable.
+    """
+    (reply,) = await cache.run(("GET", projection.key(comment_id)))
+    return gate_of(await there(comment_id, reply)), version_of(reply)
 
 
 def gate_of(body: bytes) -> Gate:

@@ -62,3 +62,8 @@ def _bytes(part: str | bytes | int) -> bytes:
 def body_of(reply: bytes | None) -> bytes | None:
     """The body of a value as read: None for a miss, empty for a tombstone."""
     return None if reply is None else reply[VERSION_DIGITS:]
+
+
+def version_of(reply: bytes | None) -> int:
+    """The version of a value as read; 0 for a miss."""
+    return int(reply[:VERSION_DIGITS]) if reply else 0

@@ -11,7 +11,7 @@ from shared.kernel import cache, db, guard, ids, running, single_flight
 from shared.kernel.endpoint import Caller, Encoded, PostId, Username
 from shared.kernel.pages import PageQuery, refilled
 from shared.kernel.problems import NotFound
-from shared.kernel.projection import VERSION_DIGITS, body_of
+from shared.kernel.projection import VERSION_DIGITS, body_of, version_of
 from shared.posts import projection, store
 from shared.posts.model import PostViewer
 from shared.profiles import mentions
@@ -121,6 +121,15 @@ async def take_there(post_ids: Sequence[int], replies: Sequence[int | None]) -> 
     if missing:
         there += [post_id for post_id, body in (await load_bodies(missing)).items() if body]
     return there
+
+
+async def author_and_version(post_id: int) -> tuple[int, int]:
+    """Who made a post, and the version of what is cached of it, 0 if nothing is. Raises NotFound, CacheUnavailable."""
+    (reply,) = await cache.run(ask_author(post_id))
+    author = await take_author(post_id, reply)
+    if author is None:
+        raise NotFound("post_not_found")
+    return author, version_of(reply)
 
 
 def projected(row: PostRow) -> cache.Command:

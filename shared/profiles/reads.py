@@ -287,7 +287,9 @@ def refresh_relationship(user_id: int, other_id: int, *, block: bool = False) ->
     with db.connection() as conn:
         row = store.RELATIONSHIP.maybe(conn, user_id=user_id, other_id=other_id)
     if row is not None:
-        hidden = [live.hidden(user_id, other_id)] if row.blocking else []
+        hidden = (
+            [live.hidden_from(*pair) for pair in ((user_id, other_id), (other_id, user_id))] if row.blocking else []
+        )
         if row.follow_id is None:
             hidden.append(live.hidden_from(other_id, user_id))  # when they are here
         cache.run_sync(*projection.relationship(row), *(projection.unblocked(row) if block else []), *hidden)
