@@ -29,17 +29,18 @@ class Hidden(NamedTuple):
     viewer: int | None
 
 
-# KEYS: the mark of what was sent already (may be empty), then inbox and floor of each user, in turn.
-# ARGV: seconds kept, events kept, the version for the mark, the event up to its seq, the rest after it, then each
-# user's channel.
+# KEYS: the mark, which has what version each user has heard (may be empty), then inbox and floor of each user, in turn.
+# ARGV: seconds kept, events kept, the version, the event up to its seq, the rest after it, then each user's channel.
 _DELIVER: Final = cache.Script("""
-if KEYS[1] ~= '' then
-  if tonumber(redis.call('GET', KEYS[1]) or '0') >= tonumber(ARGV[3]) then return 0 end
-  redis.call('SET', KEYS[1], ARGV[3], 'EX', ARGV[1])
-end
 local time = redis.call('TIME')
 local micros = time[1] * 1000000 + time[2]
-for i = 2, #KEYS, 2 do
+local function is_news(user)
+  if KEYS[1] == '' then return true end
+  if tonumber(redis.call('HGET', KEYS[1], user) or '0') >= tonumber(ARGV[3]) then return false end
+  redis.call('HSET', KEYS[1], user, ARGV[3])
+  return true
+end
+local function send(i)
   local last = redis.call('XREVRANGE', KEYS[i], '+', '-', 'COUNT', 1)
   local seq = micros
   if last[1] then
@@ -55,7 +56,10 @@ for i = 2, #KEYS, 2 do
   redis.call('EXPIRE', KEYS[i + 1], ARGV[1] + 3600)
   redis.call('PUBLISH', ARGV[5 + i / 2], event)
 end
-return 1
+for i = 2, #KEYS, 2 do
+  if is_news(string.sub(KEYS[i], -13)) then send(i) end
+end
+if KEYS[1] ~= '' then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
 """)
 
 # KEYS: the mark of what was sent. ARGV: the version at which it is to be, and that to which it goes back.
@@ -96,13 +100,13 @@ def present(user_ids: Sequence[int]) -> list[int]:
 def deliver(user_ids: Sequence[int], event: str, data: bytes, *, once: str = "", version: int = 1) -> None:
     """Send one event, `data` in JSON, to each user. Raises CacheUnavailable.
 
-    With `once`, the same mark sends nothing a second time: a background function that runs again is not heard twice.
-    Where what the mark stands for changes, only a newer `version` of it is sent.
+    With `once`, the same mark sends a user nothing a second time: a background function that runs again is not heard
+    twice. Where what the mark stands for changes, only a newer `version` of it is sent.
     """
     if not user_ids:
         return
     users = [ids.encode(user_id) for user_id in user_ids]
-    keys = [f"sent:{once}" if once else ""]
+    keys = [f"heard:{once}" if once else ""]
     keys += [key for user in users for key in (f"inbox:{user}", f"inbox:floor:{user}")]
     head = f'{{"event":"{event}","seq":'
     tail = b',"at":%d,"data":%b}' % (clock.now_ms(), data)
