@@ -62,10 +62,10 @@ end
 if KEYS[1] ~= '' then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
 """)
 
-# KEYS: the mark of what was sent. ARGV: the version at which it is to be, and that to which it goes back.
+# KEYS: the mark. ARGV: the user, the version that they heard last, and that to which the mark goes back.
 _TAKE_BACK: Final = cache.Script("""
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL')
+if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
 return 1
 """)
 
@@ -114,12 +114,12 @@ def deliver(user_ids: Sequence[int], event: str, data: bytes, *, once: str = "",
     cache.run_sync(_DELIVER.command(keys, [KEPT_SECONDS, KEPT_EVENTS, version, head, tail, *channels]))
 
 
-def take_back(once: str, version: int, before: int) -> bool:
-    """Have `version` of a mark sent again when it comes again; whether it was what was sent last, and not newer.
+def take_back(user_id: int, once: str, version: int, before: int) -> bool:
+    """Have `version` of a mark sent to a user again when it comes again; whether it was what they heard last.
 
     Raises CacheUnavailable.
     """
-    (taken,) = cache.run_sync(_TAKE_BACK.command([f"sent:{once}"], [version, before]))
+    (taken,) = cache.run_sync(_TAKE_BACK.command([f"heard:{once}"], [ids.encode(user_id), version, before]))
     return bool(taken)
 
 

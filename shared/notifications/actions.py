@@ -260,7 +260,7 @@ def push(event: NotificationChanged) -> None:
     elif event.news:
         there = reads.encoded(projection.entry_of(group), found)
         publish.deliver([event.user_id], "notification.created", there, once=once, version=shown)
-    elif publish.take_back(once, hidden, shown):
+    elif publish.take_back(event.user_id, once, hidden, shown):
         # It shows again, which is told to nobody, and is to be revoked when it is hidden again: perhaps it is by now,
         # and who heard of that found it told.
         push(event)
