@@ -55,10 +55,9 @@ MAY_SEE_SQL: Final = """NOT EXISTS (
 SEES_SQL: Final = "(EXISTS (SELECT FROM users v WHERE v.id = {other} AND v.state = 'active') AND " + MAY_SEE_SQL + ")"
 
 
-# Whom of `mentions`, an array of usernames, `:user_id` may not see: who is gone, or hidden. Three look-ups each.
+# Whom of `mentions`, an array of usernames, `:user_id` may not see: who is gone, or hidden. Four look-ups each.
 HIDDEN_MENTIONS_SQL: Final = f"""ARRAY(SELECT m.username FROM unnest({{mentions}}) AS m (username)
-    WHERE NOT EXISTS (SELECT FROM users v
-                       WHERE v.username = m.username AND v.state = 'active' AND {MAY_SEE_SQL.format(other="v.id")}))"""
+    WHERE NOT EXISTS (SELECT FROM users u WHERE u.username = m.username AND {SEES_SQL.format(other="u.id")}))"""
 
 
 def shows_in_feed(relation: Relation, *, own: bool) -> bool:
