@@ -163,16 +163,9 @@ def _judge_notifications(keys: Sequence[str]) -> Iterator[Wrong]:
             continue
         fresh = notified.newest(owner(key))
         if value != msgspec.msgpack.encode(fresh):
-            has = _entries(value)
+            has = notifications.NOTIFICATIONS.decoded(value)
             if has is None or not _alike(has, fresh, except_for=notified.with_gone_actors(owner(key))):
                 yield Wrong(key, "what can't be read" if has is None else _heads(has), _heads(fresh))
-
-
-def _entries(value: bytes) -> list[notifications.Entry] | None:
-    try:
-        return notifications.NOTIFICATIONS.decoded(value)
-    except msgspec.DecodeError:
-        return None
 
 
 def _alike(has: list[notifications.Entry], says: list[notifications.Entry], *, except_for: set[int]) -> bool:
