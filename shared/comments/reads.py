@@ -18,7 +18,7 @@ from shared.kernel import cache, db, guard, ids, running, single_flight
 from shared.kernel.endpoint import Caller, CommentId, Encoded, PostId
 from shared.kernel.pages import PageQuery, refilled
 from shared.kernel.problems import NotFound
-from shared.kernel.projection import VERSION_DIGITS, body_of
+from shared.kernel.projection import ask_beginning, body_of
 from shared.posts import reads as posts
 from shared.profiles import mentions
 from shared.profiles import reads as profiles
@@ -232,7 +232,7 @@ def _viewer(done: Engagement | None) -> bytes:
 
 def ask_author(comment_id: int) -> cache.Command:
     """The command for `take_authors`: the beginning of a comment's card, for what hangs on a comment."""
-    return ("GETRANGE", projection.key(comment_id), 0, VERSION_DIGITS + ids.LENGTH - 1)
+    return ask_beginning(projection.key(comment_id), ids.LENGTH)
 
 
 async def take_authors(comment_ids: Sequence[int], replies: Sequence[bytes | None]) -> dict[int, int]:
@@ -240,7 +240,7 @@ async def take_authors(comment_ids: Sequence[int], replies: Sequence[bytes | Non
 
     What was deleted is left out, tombstones too.
     """
-    bodies = await _take_bodies(comment_ids, [reply or None for reply in replies])
+    bodies = await _take_bodies(comment_ids, replies)
     authors = {comment_id: author_of(body) for comment_id, body in bodies.items() if body}
     return {comment_id: author for comment_id, author in authors.items() if author != NOBODY}
 

@@ -11,7 +11,7 @@ from shared.kernel import cache, db, guard, ids, running, single_flight
 from shared.kernel.endpoint import Caller, Encoded, PostId, Username
 from shared.kernel.pages import PageQuery, refilled
 from shared.kernel.problems import NotFound
-from shared.kernel.projection import VERSION_DIGITS, body_of
+from shared.kernel.projection import ask_beginning, body_of
 from shared.posts import projection, store
 from shared.posts.model import PostViewer
 from shared.profiles import mentions
@@ -100,7 +100,7 @@ async def look(
 
 def ask_author(post_id: int) -> cache.Command:
     """The command for `take_author`: the beginning of a post's card, for what hangs on a post."""
-    return ("GETRANGE", projection.key(post_id), 0, VERSION_DIGITS + ids.LENGTH - 1)
+    return ask_beginning(projection.key(post_id), ids.LENGTH)
 
 
 async def take_author(post_id: int, reply: bytes | None) -> int | None:
@@ -113,7 +113,7 @@ async def take_authors(post_ids: Sequence[int], replies: Sequence[bytes | None])
 
     What is gone is left out.
     """
-    bodies = await _take_bodies(post_ids, [reply or None for reply in replies])
+    bodies = await _take_bodies(post_ids, replies)
     return {post_id: ids.decode(body[:_AUTHOR].decode()) for post_id, body in bodies.items() if body}
 
 
