@@ -51,6 +51,10 @@ MAY_SEE_SQL: Final = """NOT EXISTS (
     SELECT FROM relationships b WHERE b.blocked_at IS NOT NULL
        AND ((b.user_id = {other} AND b.other_id = :user_id) OR (b.user_id = :user_id AND b.other_id = {other})))"""
 
+# Whether `other` has blocked `:user_id`, for SQL. A look-up.
+BLOCKED_BY_SQL: Final = """EXISTS (
+    SELECT FROM relationships b WHERE b.user_id = {other} AND b.other_id = :user_id AND b.blocked_at IS NOT NULL)"""
+
 # Whether the user with the id `other` is there, and `may_see` lets `:user_id` see them, for SQL. Three look-ups.
 SEES_SQL: Final = "(EXISTS (SELECT FROM users v WHERE v.id = {other} AND v.state = 'active') AND " + MAY_SEE_SQL + ")"
 
