@@ -310,12 +310,13 @@ COMMENTED = db.Statement(
     CommentedRow,
 )
 # What `:author_id` said on a post, but for replies to its owner, which are told as such: a look-up for each of those
-# that is newer. Each comment made or deleted moves the post's version, so nothing is newer under the same one.
+# that is newer; with NOT EXISTS it would be a join, for which Postgres may read all comments there are. Each comment
+# made or deleted moves the post's version, so nothing is newer under the same one.
 SAID_ON_POST = db.Statement(
     """SELECT (SELECT c.id FROM comments c
                 WHERE c.author_id = :author_id AND c.post_id = :post_id AND c.deleted_at IS NULL
-                  AND NOT EXISTS (SELECT FROM comments parent
-                                   WHERE parent.id = c.parent_id AND parent.author_id = c.post_author_id)
+                  AND (SELECT parent.author_id FROM comments parent WHERE parent.id = c.parent_id)
+                      IS DISTINCT FROM c.post_author_id
                 ORDER BY c.id DESC LIMIT 1), version
          FROM posts WHERE id = :post_id""",
     SaidRow,
