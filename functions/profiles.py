@@ -18,7 +18,8 @@ def get_me(caller: Caller) -> Me:
 def edit_profile(caller: Caller, body: ProfileEdit) -> Me:
     """Change your profile: what is absent stays as it is; null clears the bio, the birthday or the links.
 
-    A name has 1 to 50 characters, a bio up to 150, a link up to 200; there can be 5 links, http or https.
+    A name has 1 to 50 characters, a bio up to 150, a link up to 200; there can be 5 links, http or https. Of the
+    settings, `presence` is changed here: who hides when they are here doesn't see it of others either.
     """
     actions.edit(caller, body)
     return accounts.me(caller)

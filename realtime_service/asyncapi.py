@@ -78,11 +78,9 @@ def _add(
     messages: dict[str, Any], operations: dict[str, Any], name: str, about: str, asked: Schema, answered: Schema
 ) -> None:
     """An action: its request, its reply, and the operation of both."""
-    reply = f"{name}.reply"
-    request = {"id": {"type": ["string", "integer"]}, "action": {"const": name}, "data": asked}
-    messages[name] = _message(
-        name, about, _map(request, ["id", "action", *(["data"] if asked.get("required") else [])])
-    )
+    request, reply = f"{name}.request", f"{name}.reply"
+    asking = {"id": {"type": ["string", "integer"]}, "action": {"const": name}, "data": asked}
+    messages[request] = _message(request, about, _map(asking, ["id", "action"]))
     replied = {"reply_to": {"type": ["string", "integer"]}}
     done = {**replied, "ok": {"const": True}, "data": answered}
     refused = {**replied, "ok": {"const": False}, "error": _PROBLEM}
@@ -91,7 +89,7 @@ def _add(
         "action": "receive",
         "channel": _CHANNEL,
         "summary": about.partition("\n")[0],
-        "messages": _references([name]),
+        "messages": _references([request]),
         "reply": {"channel": _CHANNEL, "messages": _references([reply])},
     }
 

@@ -16,6 +16,7 @@ from shared.kernel import cache, clock, codec
 from shared.kernel.problems import Unavailable, Unreadable
 
 if TYPE_CHECKING:
+    from realtime_service.topic import Topic
     from realtime_service.topics import Topics
 
 MAX_FRAME: Final = 64 * 1024
@@ -78,8 +79,8 @@ class Connection(WSListener):
     def __init__(self, format: Codec, admit: Admit, leave: Tell, due: Tell, subscriptions: "Topics"):
         self.format: Codec = format
         self.subscriptions = subscriptions
-        # The names of those it subscribes to.
-        self.topics: set[str] = set()
+        # Those it subscribes to, by their names.
+        self.topics: dict[str, Topic] = {}
         self.user_id = 0
         self.session_id = 0
         self.connected_at = self.heard_at = time.monotonic()

@@ -12,17 +12,18 @@ import msgspec
 from realtime_service import inbox
 from realtime_service.bus import Bus
 from realtime_service.frames import Event
+from realtime_service.presence import LOOK_SECONDS, TypingHere
 from realtime_service.topics import Topics
-from shared.kernel import cache, clock, ids, sessions
+from shared.kernel import cache, ids, sessions
 from shared.kernel.problems import Unavailable
-from shared.live.publish import GATE, KEPT_SECONDS, TOPIC, channel
+from shared.live.publish import GATE, TOPIC, channel
+from shared.presence import actions as presence
+from shared.presence import reads as presences
 
 if TYPE_CHECKING:
     from realtime_service.connection import Connection
 
 RECHECK_SECONDS: Final = 30.0
-PRESENCE_SECONDS: Final = 20.0
-PRESENCE_MS: Final = 60_000
 TOGETHER: Final = 500
 _SEQ: Final = re.compile(rb'\{"event":"[a-z_.]+","seq":(\d+),')
 _log: Final = logging.getLogger("live.hub")
@@ -45,6 +46,7 @@ class Hub:
         self.users: dict[int, set[Connection]] = {}
         self.bus = Bus(self._heard, self._relinked, self._unlinked)
         self.topics = Topics(self.bus)
+        self.typing = TypingHere(self._deliver)
 
     async def run(self) -> None:
         """Keep the link, the sessions' state and the presence until cancelled."""
@@ -52,7 +54,8 @@ class Hub:
             tasks.create_task(self.bus.run())
             tasks.create_task(self._hear_gate())
             tasks.create_task(_every(RECHECK_SECONDS, self._recheck_sessions))
-            tasks.create_task(_every(PRESENCE_SECONDS, self._keep_presence))
+            tasks.create_task(_every(presences.away_ms() / 3000, self._keep_presence))
+            tasks.create_task(_every(LOOK_SECONDS, self.topics.look_at_lapsed))
 
     async def _hear_gate(self) -> None:
         with contextlib.suppress(cache.CacheUnavailable):
@@ -62,12 +65,11 @@ class Hub:
         """Take a socket in; returns when its user's channel is heard. Raises CacheUnavailable."""
         self.users.setdefault(connection.user_id, set()).add(connection)
         # Present first: what only those who are here are told is told from when their channel is heard.
-        with contextlib.suppress(cache.CacheUnavailable):
-            await cache.run(*self._present(connection.user_id))
+        await self._tell_presence(connection.user_id)
         await self.bus.subscribe(channel(connection.user_id))
 
     def remove(self, connection: "Connection") -> None:
-        """Let a socket go; with a user's last one, their channel and presence."""
+        """Let a socket go; with a user's last one, their channel. They count as here for a while."""
         here = self.users.get(connection.user_id)
         if here is None or connection not in here:
             return
@@ -76,7 +78,7 @@ class Hub:
         if not here:
             del self.users[connection.user_id]
             self.bus.unsubscribe(channel(connection.user_id))
-            self._background(self._absent(connection.user_id))
+            self._background(self._tell_presence(connection.user_id))
 
     def connections(self) -> "list[Connection]":
         """Every socket."""
@@ -102,7 +104,12 @@ class Hub:
                 connection.deliver(event)
                 connection.close(4401, "session ended")
             return
-        for connection in here:
+        if event.seq is None and payload.startswith(b'{"event":"typing"') and not self.typing.heard(user_id, payload):
+            return
+        self._deliver(user_id, event)
+
+    def _deliver(self, user_id: int, event: Event) -> None:
+        for connection in self.users.get(user_id, ()):
             connection.deliver(event)
 
     def _unlinked(self) -> None:
@@ -112,6 +119,7 @@ class Hub:
     async def _relinked(self) -> None:
         """After a gap: what each user missed, from their inbox, or `resync` where that is not whole."""
         lost = await inbox.note_boot()
+        await self._tell_all_presence()
         self.topics.relinked()
         connections = self.connections()
         for start in range(0, len(connections), TOGETHER):
@@ -135,25 +143,18 @@ class Hub:
 
     async def _keep_presence(self) -> None:
         await inbox.note_boot()  # of one that was emptied, too: until then nothing can be resumed
+        await self._tell_all_presence()
+
+    async def _tell_all_presence(self) -> None:
         users = list(self.users)
         for start in range(0, len(users), TOGETHER):
             some = [user for user in users[start : start + TOGETHER] if user in self.users]
-            await cache.run(*[command for user in some for command in self._present(user)])
+            if some:
+                await cache.run(presence.here(some, self.instance_id))
 
-    def _present(self, user_id: int) -> list[cache.Command]:
-        key = f"presence:{ids.encode(user_id)}"
-        return [
-            ("ZADD", key, clock.now_ms() + PRESENCE_MS, self.instance_id),
-            ("EXPIRE", key, KEPT_SECONDS),
-        ]
-
-    async def _absent(self, user_id: int) -> None:
-        if user_id in self.users:
-            return  # back already
-        key = f"presence:{ids.encode(user_id)}"
+    async def _tell_presence(self, user_id: int) -> None:
         with contextlib.suppress(cache.CacheUnavailable):
-            # That they were here is remembered: what they miss from now on can't be resumed.
-            await cache.run(("ZADD", key, 0, ""), ("ZREM", key, self.instance_id))
+            await cache.run(presence.here([user_id], self.instance_id))
 
     def _background(self, work: "asyncio.Future[None] | object") -> None:
         task = asyncio.ensure_future(work)  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ from shared.comments.model import CommentCounts
 from shared.kernel.endpoint import ENDPOINTS, Endpoint
 from shared.notifications.model import Notification
 from shared.posts.model import Post, PostCounts
+from shared.presence.model import PresenceChanged, Typed
 from shared.profiles.model import UserCard
 
 # The features whose endpoints say that they are actions.
@@ -49,9 +50,16 @@ class Resumed(msgspec.Struct, frozen=True):
 
 
 class Topics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Names of topics: `post:<id>`, `comment:<id>`."""
+    """Names of topics: `post:<id>`, `comment:<id>`, `presence:<username>`."""
 
     topics: Annotated[list[Annotated[str, msgspec.Meta(max_length=60)]], msgspec.Meta(min_length=1, max_length=100)]
+
+
+class Typing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """To whom one types, or does so no more."""
+
+    to: Annotated[str, msgspec.Meta(max_length=60)]
+    on: bool
 
 
 class Subscribed(msgspec.Struct, frozen=True):
@@ -128,6 +136,7 @@ OWN: Final[dict[str, tuple[Any, Any, str]]] = {
     "resume": (Resume, Resumed, "Sends what was missed since `after`, once and in order, and then this reply."),
     "subscribe": (Topics, Subscribed, "Subscribes to topics, all or none. Each begins with an event of how it is now."),
     "unsubscribe": (Topics, Subscribed, "Ends subscriptions."),
+    "typing": (Typing, Nothing, "Tells the other of a chat that you type, for six seconds, or that you don't."),
 }
 EVENTS: Final[dict[str, Event]] = {
     "feed.post_created": Event(Post, True, "A post or repost of somebody whom you follow came into your feed."),
@@ -141,6 +150,8 @@ EVENTS: Final[dict[str, Event]] = {
     "message.reacted": Event(MessageReacted, True, "Somebody reacted to a message, or takes it back."),
     "post.metrics": Event(PostMetrics, False, "To subscribers: a post is counted anew, at most twice a second."),
     "comment.metrics": Event(CommentMetrics, False, "To subscribers: a comment is counted anew."),
+    "presence.changed": Event(PresenceChanged, False, "To subscribers: somebody came, or went."),
+    "typing": Event(Typed, False, "Somebody types to you, or does so no more."),
     "session.ended": Event(SessionEnded, False, "You were signed out here."),
     "resync": Event(Nothing, False, "Something may have been missed: read over HTTP, and subscribe anew."),
 }

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from realtime_service.frames import encode
-from realtime_service.protocol import ACTIONS, Nothing, Pong, Request, Resume, Subscribed, Topics
+from realtime_service.protocol import ACTIONS, Nothing, Pong, Request, Resume, Subscribed, Topics, Typing
 from shared.kernel import action, clock, codec, guard, http, ledger, log
-from shared.kernel.endpoint import Caller, Encoded
+from shared.kernel.endpoint import Caller, Encoded, Username, read_path_parameter
 from shared.kernel.problems import InternalError, Problem, Unauthorized, Unreadable
+from shared.presence import actions as presence
 
 if TYPE_CHECKING:
     from realtime_service.connection import Connection
@@ -67,6 +68,11 @@ async def _act(connection: "Connection", name: str, data: dict[str, Any]) -> Any
     if name == "unsubscribe":
         connection.subscriptions.unsubscribe(connection, codec.convert(data, Topics).topics)
         return Subscribed(sorted(connection.topics))
+    if name == "typing":
+        typed = codec.convert(data, Typing)
+        await guard.of(caller, "read").ask()
+        await presence.tell_typing(caller, Username(str(read_path_parameter(Username, typed.to))), on=typed.on)
+        return Nothing()
     if name not in ACTIONS:
         raise Unreadable("unknown_action", "There is no such action.")
     result = await action.call(ACTIONS[name], caller, data)

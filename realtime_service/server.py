@@ -126,7 +126,11 @@ class Server:
                 return 0
             connection.user_id, connection.session_id = found
             # Connected from the upgrade on: what was sent since then and before the subscription is in the inbox.
-            connection.began_at = connection.last_seq = await inbox.instant(connection.connected_at)
+            began, lives = await asyncio.gather(inbox.instant(connection.connected_at), _lives(connection.session_id))
+            if not lives:
+                connection.close(4401, "session ended")  # before anybody is told that its user is here
+                return 0
+            connection.began_at = connection.last_seq = began
             cut = connection.cut()
             await self.hub.add(connection)
             # Asked once its end would be heard: one that came before, be it after the ticket was given, is seen here.

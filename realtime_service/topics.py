@@ -1,7 +1,7 @@
-"""Topics: what sockets subscribe to beyond their user's own events, the counts of posts and comments.
+"""Topics: what sockets subscribe to beyond their user's own events: counts of posts and comments, and who is here.
 
-A topic is a channel; its news have the version of the row they tell of, and are the whole state, so the newest is all
-that counts. At most two a second go out, the last one always. A subscription ends when its socket does, and when what
+A topic is a channel; its news are the whole state, so the newest is all that counts: counts have the version of the row
+they tell of. At most two a second go out, the last one always. A subscription ends when its socket does, and when what
 it is about is hidden from its user: what may change that is told on one channel that every instance hears.
 """
 
@@ -9,25 +9,27 @@ import asyncio
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from realtime_service import presence
 from realtime_service.bus import Bus
-from realtime_service.frames import Event
+from realtime_service.topic import Seen, Topic
 from shared.comments import reads as comments
-from shared.kernel import cache, clock, ids
-from shared.kernel.endpoint import Caller, CommentId, PostId
+from shared.kernel import ids
+from shared.kernel.endpoint import Caller, CommentId, PostId, Username, read_path_parameter
 from shared.kernel.problems import FieldError, Invalid, NotFound
-from shared.live.publish import GATE, TOPIC, rests_in
+from shared.live.publish import GATE, TOPIC, Hidden, hidden_in
 from shared.posts import reads as posts
+from shared.profiles import reads as profiles
 
 if TYPE_CHECKING:
     from realtime_service.connection import Connection
 
 MAX_TOPICS: Final = 100
-INTERVAL_SECONDS: Final = 0.5
 TOGETHER: Final = 100
+_FORMS: Final = 'A topic is "post:<id>", "comment:<id>" or "presence:<username>".'
 _log: Final = logging.getLogger("live.topics")
 
 
@@ -45,59 +47,21 @@ class _Shown(_State, frozen=True):
     deleted_at: int | None = None
 
 
-class Seen(NamedTuple):
-    """A topic's state as a user may see it, and the ids of what could hide it: people, and what it hangs on."""
-
-    state: bytes
-    rests_on: frozenset[int]
-
-
-class Topic:
-    """One subject that somebody here subscribes to."""
-
-    __slots__ = ("due", "name", "newest", "rests_on", "sent_at", "subscribers", "version")
-
-    def __init__(self, name: str, rests_on: frozenset[int]):
-        self.name = name
-        self.rests_on = rests_on
-        self.subscribers: set[Connection] = set()
-        self.version = 0
-        self.newest = b""
-        self.sent_at = 0.0
-        self.due: asyncio.TimerHandle | None = None
-
-    def take(self, version: int, state: bytes) -> None:
-        """Have this state told, now or when half a second has gone since the last; unless a newer one was told."""
-        if version <= self.version:
-            return
-        self.version, self.newest = version, state
-        if self.due is None:
-            loop = asyncio.get_running_loop()
-            self.due = loop.call_at(max(loop.time(), self.sent_at + INTERVAL_SECONDS), self._tell)
-
-    def _tell(self) -> None:
-        self.due = None
-        self.sent_at = asyncio.get_running_loop().time()
-        event = _event(self.name, self.newest)
-        for connection in self.subscribers:
-            connection.deliver(event)
-
-    def end(self) -> None:
-        """Nobody subscribes any more."""
-        if self.due is not None:
-            self.due.cancel()
-
-
 class Topics:
     """The topics of this instance."""
 
     def __init__(self, bus: Bus):
         self._bus = bus
+        # By channel, as are those that are wanted and what rests on an id.
         self._topics: dict[str, Topic] = {}
         self._resting: defaultdict[int, set[Topic]] = defaultdict(set)
         # How many are about to subscribe: its channel is to be heard for them, too.
         self._wanted = Counter[str]()
+        # The sockets that subscribe to something, by their users.
+        self._sockets: defaultdict[int, set[Connection]] = defaultdict(set)
         self._checks: set[asyncio.Task[None]] = set()
+        # What hides something while one who subscribes is looking: they haven't joined, so it is for them after.
+        self._meanwhile: list[list[Hidden | None]] = []
 
     async def subscribe(self, connection: "Connection", names: Sequence[str]) -> None:
         """Subscribe a socket to all of these, or with any fault to none; each begins with its state.
@@ -108,91 +72,121 @@ class Topics:
         wanted = [name for name in places if name not in connection.topics]
         if len(connection.topics) + len(wanted) > MAX_TOPICS:
             raise Invalid.field("topics", "too_many", f"A socket can subscribe to {MAX_TOPICS} topics.")
-        self._wanted.update(wanted)
+        found = zip(wanted, await asyncio.gather(*[_channel(name) for name in wanted]), strict=True)
+        channels = {name: channel for name, channel in found if channel}
+        self._wanted.update(channels.values())
+        meanwhile: list[Hidden | None] = []
+        self._meanwhile.append(meanwhile)
         try:
             # Heard before it is read: nothing falls between.
-            await asyncio.gather(*[self._bus.subscribe(TOPIC + name) for name in wanted])
-            seen = await asyncio.gather(*[_look(connection, name) for name in wanted])
-            errors = [_absent(places[name]) for name, found in zip(wanted, seen, strict=True) if found is None]
+            await asyncio.gather(*[self._bus.subscribe(TOPIC + channel) for channel in channels.values()])
+            looked = await asyncio.gather(*[_look(connection, channel) for channel in channels.values()])
+            seen = {name: one for name, one in zip(channels, looked, strict=True) if one is not None}
+            errors = [_absent(places[name]) for name in wanted if name not in seen]
             if errors:
                 raise Invalid(errors)
-            for name, found in zip(wanted, seen, strict=True):
-                if found is not None and connection.is_open:
-                    self._join(connection, name, found)
+            for name, one in seen.items():
+                if connection.is_open:
+                    self._join(connection, name, channels[name], one)
+            for hidden in meanwhile:
+                self._recheck(hidden)
         finally:
-            self._wanted.subtract(wanted)
-            for name in wanted:
-                self._forget_if_unused(name)
+            self._meanwhile = [one for one in self._meanwhile if one is not meanwhile]
+            self._wanted.subtract(channels.values())
+            for channel in channels.values():
+                self._forget_if_unused(channel)
 
     def unsubscribe(self, connection: "Connection", names: Iterable[str]) -> None:
         """End these subscriptions of a socket's; of those it hasn't there is nothing to end. Raises Invalid."""
         for name in _known(list(names)):
-            topic = self._topics.get(name)
-            connection.topics.discard(name)
+            topic = connection.topics.pop(name, None)
             if topic is not None:
                 topic.subscribers.discard(connection)
-                self._forget_if_unused(name)
+                self._forget_if_unused(topic.channel)
+        if not connection.topics:
+            self._sockets[connection.user_id].discard(connection)
+            if not self._sockets[connection.user_id]:
+                del self._sockets[connection.user_id]
 
     def heard(self, channel: str, payload: bytes) -> None:
         """Take what came on a channel of topics."""
         if channel == GATE:
-            self._recheck(rests_in(payload))
+            self._hide(hidden_in(payload))
             return
         topic = self._topics.get(channel.removeprefix(TOPIC))
         if topic is not None:
-            version, _, state = payload.partition(b" ")
-            topic.take(int(version), state)
+            topic.hear(payload)
 
     def relinked(self) -> None:
         """Something may have been missed: look at everything anew."""
-        self._recheck(None)
+        self._hide(None)
 
-    def _join(self, connection: "Connection", name: str, seen: Seen) -> None:
-        topic = self._topics.get(name)
+    def _hide(self, hidden: Hidden | None) -> None:
+        for meanwhile in self._meanwhile:
+            meanwhile.append(hidden)
+        self._recheck(hidden)
+
+    async def look_at_lapsed(self) -> None:
+        """Find out who is here no more. Raises CacheUnavailable."""
+        await presence.look_at_lapsed(list(self._topics.values()))
+
+    def _join(self, connection: "Connection", name: str, channel: str, seen: Seen) -> None:
+        topic = self._topics.get(channel)
         if topic is None:
-            topic = self._topics[name] = Topic(name, seen.rests_on)
+            kind = presence.PresenceTopic if channel.startswith("presence:") else Topic
+            topic = self._topics[channel] = kind(name, channel, seen)
             for one in seen.rests_on:
                 self._resting[one].add(topic)
         topic.subscribers.add(connection)
-        connection.topics.add(name)
-        connection.deliver(_event(name, seen.state))
+        connection.topics[name] = topic
+        self._sockets[connection.user_id].add(connection)
+        connection.deliver(topic.event(topic.look(seen)))
 
-    def _forget_if_unused(self, name: str) -> None:
-        if self._wanted[name] > 0:
+    def _forget_if_unused(self, channel: str) -> None:
+        if self._wanted[channel] > 0:
             return
-        del self._wanted[name]
-        topic = self._topics.get(name)
+        del self._wanted[channel]
+        topic = self._topics.get(channel)
         if topic is not None:
             if topic.subscribers:
                 return
             topic.end()
-            del self._topics[name]
+            del self._topics[channel]
             for one in topic.rests_on:
                 self._resting[one].discard(topic)
                 if not self._resting[one]:
                     del self._resting[one]
-        self._bus.unsubscribe(TOPIC + name)
+        self._bus.unsubscribe(TOPIC + channel)
 
-    def _recheck(self, changed: frozenset[int] | None) -> None:
-        pairs = [
-            (connection, topic)
-            for topic in list(self._topics.values())
-            for connection in topic.subscribers
-            if changed is None or connection.user_id in changed or topic.rests_on & changed
-        ]
+    def _recheck(self, hidden: Hidden | None) -> None:
+        pairs = self._all() if hidden is None else self._touched(hidden)
         if pairs:
-            task = asyncio.get_running_loop().create_task(self._look_again(pairs, tell=changed is None))
+            task = asyncio.get_running_loop().create_task(self._look_again(pairs, tell=hidden is None))
             self._checks.add(task)
             task.add_done_callback(self._checks.discard)
+
+    def _all(self) -> "list[tuple[Connection, Topic]]":
+        return [(connection, topic) for topic in self._topics.values() for connection in topic.subscribers]
+
+    def _touched(self, hidden: Hidden) -> "list[tuple[Connection, Topic]]":
+        """The subscriptions that what is hidden may end: no more are looked at than there are of these."""
+        resting = {topic for one in hidden.rests for topic in self._resting.get(one, ())}
+        if hidden.viewer is not None:
+            sockets = self._sockets.get(hidden.viewer, ())
+            return [(one, topic) for one in sockets for topic in one.topics.values() if topic in resting]
+        pairs = {(connection, topic) for topic in resting for connection in topic.subscribers}
+        for user_id in hidden.rests:
+            pairs |= {(one, topic) for one in self._sockets.get(user_id, ()) for topic in one.topics.values()}
+        return list(pairs)
 
     async def _look_again(self, pairs: "list[tuple[Connection, Topic]]", *, tell: bool) -> None:
         for start in range(0, len(pairs), TOGETHER):
             some = pairs[start : start + TOGETHER]
-            found = await asyncio.gather(*[_look(*_names(pair)) for pair in some], return_exceptions=True)
+            found = await asyncio.gather(*[_look(*_channels(pair)) for pair in some], return_exceptions=True)
             for (connection, topic), seen in zip(some, found, strict=True):
                 if isinstance(seen, Seen):
                     if tell:
-                        connection.deliver(_event(topic.name, seen.state))
+                        connection.deliver(topic.event(topic.look(seen)))
                     continue
                 self.unsubscribe(connection, [topic.name])
                 if seen is not None:
@@ -201,18 +195,14 @@ class Topics:
                     connection.resync()
 
 
-def _names(pair: "tuple[Connection, Topic]") -> "tuple[Connection, str]":
-    return pair[0], pair[1].name
+def _channels(pair: "tuple[Connection, Topic]") -> "tuple[Connection, str]":
+    return pair[0], pair[1].channel
 
 
 def _known(names: Sequence[str]) -> list[str]:
     """The names in their one form. Raises Invalid, naming those that are none."""
     known = [_known_name(name) for name in names]
-    errors = [
-        FieldError(f"topics[{index}]", "unknown_topic", 'A topic is "post:<id>" or "comment:<id>".')
-        for index, name in enumerate(known)
-        if not name
-    ]
+    errors = [FieldError(f"topics[{index}]", "unknown_topic", _FORMS) for index, name in enumerate(known) if not name]
     if errors:
         raise Invalid(errors)
     return known
@@ -221,8 +211,21 @@ def _known(names: Sequence[str]) -> list[str]:
 def _known_name(name: str) -> str:
     kind, _, subject = name.partition(":")
     try:
+        if kind == "presence":
+            return f"{kind}:{read_path_parameter(Username, subject)}"
         return f"{kind}:{ids.encode(ids.decode(subject))}" if kind in _KINDS else ""
-    except ValueError:
+    except (ValueError, NotFound):
+        return ""
+
+
+async def _channel(name: str) -> str:
+    """The channel of a topic, by its subject's id; empty for somebody whom there never was."""
+    kind, _, subject = name.partition(":")
+    if kind != "presence":
+        return name
+    try:
+        return f"{kind}:{ids.encode(await profiles.resolve(Username(subject)))}"
+    except NotFound:
         return ""
 
 
@@ -230,9 +233,9 @@ def _absent(index: int) -> FieldError:
     return FieldError(f"topics[{index}]", "not_found", "There is nothing here, or nothing that you may see.")
 
 
-async def _look(connection: "Connection", name: str) -> Seen | None:
+async def _look(connection: "Connection", channel: str) -> Seen | None:
     """A topic as a socket's user may see it; None where there is nothing for them."""
-    kind, _, subject = name.partition(":")
+    kind, _, subject = channel.partition(":")
     try:
         return await _KINDS[kind](Caller(connection.user_id, connection.session_id), ids.decode(subject))
     except NotFound:
@@ -240,29 +243,22 @@ async def _look(connection: "Connection", name: str) -> Seen | None:
 
 
 async def _see_post(caller: Caller, post_id: int) -> Seen:
+    # Its version before its state, which is then that or a newer one.
+    author, version = await posts.author_and_version(post_id)
     shown = msgspec.json.decode((await posts.post(caller, PostId(post_id))).json, type=_Shown)
-    (reply,) = await cache.run(posts.ask_author(post_id))
-    author = await posts.take_author(post_id, reply)
-    if author is None:
-        raise NotFound
-    return Seen(_encoded(shown), frozenset((post_id, author)))
+    return Seen(_encoded(shown), frozenset((post_id, author)), version=version)
 
 
 async def _see_comment(caller: Caller, comment_id: int) -> Seen:
+    gate, version = await comments.gate_and_version(comment_id)
     shown = msgspec.json.decode((await comments.comment(caller, CommentId(comment_id))).json, type=_Shown)
     if shown.deleted_at is not None:
         raise NotFound  # nothing of it will change any more
-    gate = comments.gate_of((await comments.load_bodies([comment_id]))[comment_id])
-    return Seen(_encoded(shown), frozenset((comment_id, gate.post_id, *gate.people())))
+    return Seen(_encoded(shown), frozenset((comment_id, gate.post_id, *gate.people())), version=version)
 
 
-_KINDS: Final = {"post": _see_post, "comment": _see_comment}
+_KINDS: Final = {"post": _see_post, "comment": _see_comment, "presence": presence.see}
 
 
 def _encoded(shown: _Shown) -> bytes:
     return msgspec.json.encode(_State(shown.id, shown.counts, shown.reactions))
-
-
-def _event(name: str, state: bytes) -> Event:
-    kind = name.partition(":")[0]
-    return Event(b'{"event":"%b.metrics","at":%d,"data":%b}' % (kind.encode(), clock.now_ms(), state), None)

@@ -15,6 +15,9 @@ from infra.local import stack as stacks
 from infra.local.stack import Stack
 from tests.client import MSGPACK, Person, Visitor, decoded, sign_up
 
+# Somebody is away sooner than elsewhere: there are tests that wait for it.
+os.environ.setdefault("LIVE_AWAY_SECONDS", "5")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What looks at all that the others leave behind comes last."""

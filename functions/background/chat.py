@@ -27,5 +27,5 @@ def push_acknowledgement(event: MessagesAcknowledged) -> None:
 
 @on(ChatChanged)
 def project_chat(event: ChatChanged) -> None:
-    """Drop what is cached of a chat."""
-    reads.refresh(event.user_id, event.other_id)
+    """Drop what is cached of a chat, and end what is seen by those alone who have accepted each other's."""
+    reads.refresh(event.user_id, event.other_id, box=True)

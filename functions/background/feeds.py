@@ -1,7 +1,7 @@
 """Feeds: fan-out, and what a follow changes."""
 
 from shared.feed import actions
-from shared.feed.model import AuthorErased, FeedChunk, MergeChunk
+from shared.feed.model import AuthorErased, FeedChunk, MergeChunk, RepostsChunk
 from shared.kernel.events import on
 from shared.posts.model import PostCreated, PostDeleted
 from shared.profiles.model import BlockChanged, FollowChanged, MuteChanged
@@ -19,10 +19,13 @@ def fan_out_post(event: PostCreated | PostDeleted) -> None:
         actions.fan_out(FeedChunk(event.post_id, event.author_id, after=0, deleted=False))
 
 
-@on(FeedChunk)
-def fan_out_chunk(event: FeedChunk) -> None:
-    """Tell one chunk of followers of a post."""
-    actions.fan_out(event)
+@on(FeedChunk, RepostsChunk)
+def fan_out_chunk(event: FeedChunk | RepostsChunk) -> None:
+    """Tell one chunk of followers of a post; or have those told of one chunk of who reposted it that it is gone."""
+    if isinstance(event, RepostsChunk):
+        actions.reposts_gone(event)
+    else:
+        actions.fan_out(event)
 
 
 @on(MergeChunk)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from infra import targets
-from infra.leaks import walk
+from infra.leaks import present, walk
 from infra.leaks.surfaces import SURFACES
 from infra.leaks.walk import Finding
 from infra.leaks.world import World, make
@@ -41,17 +41,25 @@ def main(arguments: list[str]) -> int:
 
 
 def look(world: World, stack: Stack) -> list[Finding]:
-    """Everything that is wrong: live, on every endpoint, in counts."""
-    return [*walk.listen(world), *walk.walk(world, stack), *walk.counts(world), *walk.between(world)]
+    """Everything that is wrong: live, on every endpoint, in counts, in who is here."""
+    return [
+        *walk.listen(world),
+        *present.present(world),
+        *walk.walk(world, stack),
+        *walk.counts(world),
+        *walk.between(world),
+    ]
 
 
 def _show(world: World, findings: list[Finding], console: Console) -> None:
     table = Table("surface", "findings", box=None, pad_edge=False, header_style="bold")
-    for name in (*SURFACES, walk.LIVE, walk.COUNTS):
+    for name in (*SURFACES, walk.LIVE, walk.COUNTS, present.PRESENCE, present.TYPING):
         count = sum(one.surface == name for one in findings)
         table.add_row(name, str(count), style="bold red" if count else "")
     console.print(table)
     for one in findings:
         console.print(f"{one.surface}: {one.who} looks at {one.subject}: {one.what}", markup=False, soft_wrap=True)
     lookers, subjects = len(world.living()) + 1, len(world.everybody)
-    console.print(f"\n{lookers} lookers, {subjects} looked at, {len(SURFACES)} endpoints, live events and counts")
+    console.print(
+        f"\n{lookers} lookers, {subjects} looked at, {len(SURFACES)} endpoints, live events, presence, typing, counts"
+    )

@@ -60,7 +60,7 @@ def of_what_one_did(path: str) -> Surface:
 
 def in_touch(world: World, who: Someone | None, subject: Someone) -> bool:
     """Whether the two mention each other and write to each other, where they may see it: a mute hides nothing of it."""
-    return who is not subject and world.viewer in (who, subject) and world.sees(who, subject)
+    return who is not None and world.are_in_touch(who, subject)
 
 
 def acted(world: World, owner: Someone, subject: Someone) -> bool:

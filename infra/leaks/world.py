@@ -126,6 +126,10 @@ class World:
         """Whether `subject` did something that `who` may be told of: the viewer and each other mention one another."""
         return self.viewer in (who, subject) and self.hears(who, subject)
 
+    def are_in_touch(self, who: Someone, subject: Someone) -> bool:
+        """Whether each of two may see that the other is here: the viewer and all others have written to each other."""
+        return who is not subject and self.viewer in (who, subject) and self.sees(who, subject)
+
     def is_fed(self, who: Someone | None, subject: Someone) -> bool:
         """Whether posts of `subject` belong in the feed of `who`."""
         return who is not None and (who is subject or (self.follows(who, subject) and self.hears(who, subject)))

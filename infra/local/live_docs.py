@@ -10,7 +10,7 @@ def view(document: dict[str, Any]) -> Docs:
     channel = document["channels"]["live"]
     messages = channel["messages"]
     asked = [name for name, one in document["operations"].items() if one["action"] == "receive"]
-    told = [name for name in messages if name not in asked and name.removesuffix(".reply") not in asked]
+    told = [message["$ref"].rpartition("/")[2] for message in document["operations"]["events"]["messages"]]
     return Docs(
         title=document["info"]["title"],
         version=document["info"]["version"],
@@ -26,7 +26,7 @@ def view(document: dict[str, Any]) -> Docs:
 
 
 def _action(name: str, messages: dict[str, Any]) -> Operation:
-    request, reply = messages[name], messages[f"{name}.reply"]
+    request, reply = messages[f"{name}.request"], messages[f"{name}.reply"]
     data = request["payload"]["properties"]["data"]
     done, refused = reply["payload"]["oneOf"]
     named = "$ref" in data
@@ -60,7 +60,7 @@ def _operation(
 ) -> Operation:
     summary = message.get("summary", "")
     return Operation(
-        id=name,
+        id=f"{method}-{name}",
         method=method,
         path=name,
         summary=summary,

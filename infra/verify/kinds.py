@@ -35,6 +35,7 @@ from shared.posts import reads as listed
 from shared.profiles import lists as user_lists
 from shared.profiles import projection as profiles
 from shared.profiles import reads as users
+from shared.visibility import accepted
 from shared.visibility import reads as visibility
 
 
@@ -164,20 +165,7 @@ def _judge_notifications(keys: Sequence[str]) -> Iterator[Wrong]:
         fresh = notified.newest(owner(key))
         if value != msgspec.msgpack.encode(fresh):
             has = notifications.NOTIFICATIONS.decoded(value)
-            if has is None or not _alike(has, fresh, except_for=notified.with_gone_actors(owner(key))):
-                yield Wrong(key, "what can't be read" if has is None else _heads(has), _heads(fresh))
-
-
-def _alike(has: list[notifications.Entry], says: list[notifications.Entry], *, except_for: set[int]) -> bool:
-    # A cached count of actors who are gone is right again within the hour (shared/notifications/projection.py).
-    full = except_for and notifications.NOTIFICATIONS.keep in (len(has), len(says))
-    has, says = ([entry for entry in entries if _group(entry) not in except_for] for entries in (has, says))
-    end = min(len(has), len(says)) if full else None
-    return has[:end] == says[:end]
-
-
-def _group(entry: notifications.Entry) -> int:
-    return ids.decode(msgspec.json.decode(entry.head + b"}")["id"])
+            yield Wrong(key, "what can't be read" if has is None else _heads(has), _heads(fresh))
 
 
 def _heads(entries: list[notifications.Entry]) -> str:
@@ -288,16 +276,17 @@ KINDS: Final[dict[str, Kind]] = {
     },
     comments.COMMENTED.name: recent(comments.COMMENTED, commented.newest),
     **{kept.name: recent(kept, partial(chatting.newest_chats, box)) for box, kept in chat.BOXES.items()},
+    accepted.ACCEPTED.name: recent(accepted.ACCEPTED, accepted.of_postgres, whose=pair_of),
     chat.MESSAGES.name: recent(chat.MESSAGES, chatting.newest_messages, whose=pair_of),
     "placed": PLACED,
     "session": Kind(_judge_sessions, _mend_sessions, REBUILT),
 }
 # Whose keys end with two ids.
-PAIRS: Final = ("placed", chat.MESSAGES.name)
+PAIRS: Final = ("placed", chat.MESSAGES.name, accepted.ACCEPTED.name)
 # What is in Redis alone, for a while; Postgres has nothing to compare it with.
 PASSING: Final = {
     *(f"{name}:{mark}" for name in KINDS for mark in ("building", "dropped", "generation", "undone")),
-    "limit", "ticket", "inbox", "live", "sent", "presence",
+    "limit", "ticket", "inbox", "live", "sent", "presence", "typing",
 }  # fmt: skip
 GRAPH_USERS: Final = "graph user"
 GRAPH_FOLLOWS: Final = "graph follow"

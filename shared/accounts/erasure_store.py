@@ -344,9 +344,13 @@ _ACTS: Final = Step(
               UPDATE notifications n SET version = n.version + CAST(n.actor_count = 1 AS integer),
                      actor_count = n.actor_count - 1,
                      tell_at = CASE WHEN n.actor_count = 1 THEN :now ELSE n.tell_at END,
-                     latest_id = (SELECT max(act_id) FROM notification_actors a
-                                   WHERE a.notification_id = n.id AND a.act_id IS NOT NULL AND a.actor_id <> :user_id)
-                FROM gone WHERE n.id = gone.notification_id AND gone.act_id IS NOT NULL
+                     latest_id = stands.latest_id,
+                     unread = n.unread AND coalesce(stands.latest_id, 0) > n.read_id
+                FROM gone
+               CROSS JOIN LATERAL (SELECT max(act_id) AS latest_id FROM notification_actors a
+                                    WHERE a.notification_id = gone.notification_id AND a.act_id IS NOT NULL
+                                      AND a.actor_id <> :user_id) stands
+               WHERE n.id = gone.notification_id AND gone.act_id IS NOT NULL
               RETURNING n.id, n.user_id, n.actor_count = 0 AS news),
             {
             _told(

@@ -93,6 +93,7 @@ SECTIONS: Final = (
         links="u.links",
         picture=_PICTURE,
         created_at="u.created_at",
+        shows_presence="u.shows_presence",
         posts="u.post_count",
         followers="u.follower_count",
         following="u.following_count",

@@ -317,6 +317,12 @@ class Unread(msgspec.Struct, frozen=True):
     chats: int
 
 
+class Settings(NotificationSettings, frozen=True):
+    """Which types of notifications a user wants, and whether they show when they are here, and see it of others."""
+
+    presence: bool
+
+
 class Me(msgspec.Struct, frozen=True):
     """One's own profile. `birthday` is YYYY-MM-DD."""
 
@@ -328,7 +334,13 @@ class Me(msgspec.Struct, frozen=True):
     created_at: int
     counts: ProfileCounts
     unread: Unread
-    settings: NotificationSettings
+    settings: Settings
+
+
+class SettingsEdit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whether one shows when one is here, and sees it of others."""
+
+    presence: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class ProfileEdit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -345,6 +357,7 @@ class ProfileEdit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bio: Bio | msgspec.UnsetType | None = msgspec.UNSET
     birthday: date | msgspec.UnsetType | None = msgspec.UNSET
     links: Links | msgspec.UnsetType | None = msgspec.UNSET
+    settings: SettingsEdit | msgspec.UnsetType = msgspec.UNSET
 
 
 class SignupRequested(Event, frozen=True):

@@ -53,13 +53,18 @@ def _reset(token: str, email: str, fresh: str) -> list[cache.Command]:
 
 
 def change(caller: Caller, client: Client, body: model.ChangedPassword) -> None:
-    """Set another password, and end the caller's other sessions. Raises Forbidden, Invalid, TooManyRequests."""
+    """Set another password; end the caller's other sessions, and what was begun to reset it.
+
+    Raises Forbidden, Invalid, TooManyRequests.
+    """
     owner = sessions.confirm(caller, client, body.current_password)
     _refuse_obvious(body.new_password, owner)
     fresh = passwords.hash_password(body.new_password)
     with db.transaction() as conn:
         if store.CHANGE_PASSWORD.maybe(conn, id=owner.id, fresh=fresh, old=owner.password_hash) is None:
             raise sessions.wrong_password()  # changed meanwhile: it was theirs no more
+        # Somebody else may have begun to reset it: that is what one changes it for.
+        store.END_PROOFS.run(conn, email=model.normalise_email(owner.email), purpose="password_reset")
         commands = sessions.end_all(conn, owner.id, but=caller.session_id)
         events.emit(conn, model.PasswordChanged(ids.new_id(), owner.id))
     events.after_commit(*commands)

@@ -1,7 +1,9 @@
 """One's own account."""
 
+import msgspec
+
 from shared.accounts import store
-from shared.accounts.model import Me, Unread
+from shared.accounts.model import Me, Settings, Unread
 from shared.chat import reads as chats
 from shared.kernel import db
 from shared.kernel.endpoint import Caller
@@ -28,5 +30,7 @@ def me(caller: Caller) -> Me:
         unread=Unread(
             notifications=notifications.unread_count(caller.user_id), chats=chats.unread_count(caller.user_id)
         ),
-        settings=notifications.settings_of(caller.user_id),
+        settings=Settings(
+            **msgspec.structs.asdict(notifications.settings_of(caller.user_id)), presence=own.shows_presence
+        ),
     )

@@ -63,6 +63,7 @@ class OwnRow(msgspec.Struct, frozen=True):
     email: str
     birthday: date | None
     created_at: int
+    shows_presence: bool
 
 
 class SessionRow(msgspec.Struct, frozen=True):
@@ -134,7 +135,7 @@ TAKE_VERIFIED = db.Statement(
 PROOF = db.Statement(f"SELECT {_PROOF} FROM signups WHERE id = :id", ProofRow)
 END_PROOFS = db.Statement("DELETE FROM signups WHERE email = :email AND purpose = :purpose")
 
-OWN = db.Statement("SELECT email, birthday, created_at FROM users WHERE id = :id", OwnRow)
+OWN = db.Statement("SELECT email, birthday, created_at, shows_presence FROM users WHERE id = :id", OwnRow)
 INSERT_USER = db.Statement(
     """INSERT INTO users (id, username, email, name, bio, birthday, password_hash, created_at)
        VALUES (:id, :username, :email, :name, :bio, CAST(:birthday AS date), :password_hash, :now)"""

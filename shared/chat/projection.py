@@ -15,6 +15,7 @@ from shared.chat.store import ChatRow, MessageRow
 from shared.kernel import cache, ids, storage
 from shared.kernel.recent import Recent
 from shared.profiles.reads import Card
+from shared.visibility import accepted
 
 # One's own and the other's.
 Cards = Mapping[int, Card]
@@ -131,7 +132,7 @@ def encoded_chat(entry: ChatEntry, cards: Cards) -> bytes:
 
 def changed(user_id: int, other_id: int) -> list[cache.Command]:
     """The commands to run after anything was changed in the chat of two."""
-    commands: list[cache.Command] = []
+    commands = accepted.changed(user_id, other_id)
     for one, other in ((user_id, other_id), (other_id, user_id)):
         commands += MESSAGES.changed((one, other))
         for recent in BOXES.values():

@@ -10,6 +10,7 @@ from shared.kernel import cache, db, guard, ids
 from shared.kernel.endpoint import Caller, Encoded, Username
 from shared.kernel.pages import PageQuery, refilled
 from shared.kernel.problems import Invalid, NotFound
+from shared.live import publish as live
 from shared.profiles import reads as profiles
 from shared.visibility import reads as visibility
 from shared.visibility.model import may_see
@@ -106,9 +107,13 @@ def newest_messages(pair: tuple[int, int]) -> list[Entry]:
     return _messages_in_postgres(*pair, ids.MAX, MESSAGES.keep)
 
 
-def refresh(user_id: int, other_id: int) -> None:
-    """Drop what is cached of the chat of two; the next read fills it. Raises CacheUnavailable."""
-    cache.run_sync(*projection.changed(user_id, other_id))
+def refresh(user_id: int, other_id: int, *, box: bool = False) -> None:
+    """Drop what is cached of the chat of two; the next read fills it. Raises CacheUnavailable.
+
+    `box`: it may be that `user_id` has left it, and shows the other no more when they are here.
+    """
+    hidden = [live.hidden_from(other_id, user_id)] if box else []
+    cache.run_sync(*projection.changed(user_id, other_id), *hidden)
 
 
 def _chats_in_postgres(user_id: int, box: Box, before: int, count: int) -> list[ChatEntry]:

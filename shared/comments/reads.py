@@ -18,7 +18,7 @@ from shared.kernel import cache, db, guard, ids, running, single_flight
 from shared.kernel.endpoint import Caller, CommentId, Encoded, PostId
 from shared.kernel.pages import PageQuery, refilled
 from shared.kernel.problems import NotFound
-from shared.kernel.projection import ask_beginning, body_of
+from shared.kernel.projection import ask_beginning, body_of, version_of
 from shared.posts import reads as posts
 from shared.profiles import mentions
 from shared.profiles import reads as profiles
@@ -112,6 +112,15 @@ async def there(comment_id: int, reply: bytes | None) -> bytes:
     if not body:
         raise NotFound("comment_not_found")
     return body
+
+
+async def gate_and_version(comment_id: int) -> tuple[Gate, int]:
+    """What a comment hangs on, and the version of what is cached of it, 0 if nothing is.
+
+    Raises NotFound, CacheUnavailable.
+    """
+    (reply,) = await cache.run(("GET", projection.key(comment_id)))
+    return gate_of(await there(comment_id, reply)), version_of(reply)
 
 
 def gate_of(body: bytes) -> Gate:
@@ -230,19 +239,18 @@ def _viewer(done: Engagement | None) -> bytes:
     return _UNTOUCHED if done == NOTHING else msgspec.json.encode(CommentViewer(done.emoji))
 
 
-def ask_author(comment_id: int) -> cache.Command:
-    """The command for `take_authors`: the beginning of a comment's card, for what hangs on a comment."""
+def ask_there(comment_id: int) -> cache.Command:
+    """The command for `take_there`: the beginning of a comment's card, with its author."""
     return ask_beginning(projection.key(comment_id), ids.LENGTH)
 
 
-async def take_authors(comment_ids: Sequence[int], replies: Sequence[bytes | None]) -> dict[int, int]:
-    """Who made each of some comments, in the replies to their `ask_author`; misses from Postgres in one query.
+async def take_there(comment_ids: Sequence[int], replies: Sequence[bytes | None]) -> list[int]:
+    """Which of some comments are there, in the replies to their `ask_there`; misses from Postgres in one query.
 
-    What was deleted is left out, tombstones too.
+    What was deleted is not, tombstones neither.
     """
     bodies = await _take_bodies(comment_ids, replies)
-    authors = {comment_id: author_of(body) for comment_id, body in bodies.items() if body}
-    return {comment_id: author for comment_id, author in authors.items() if author != NOBODY}
+    return [comment_id for comment_id, body in bodies.items() if body and author_of(body) != NOBODY]
 
 
 async def load_bodies(comment_ids: Sequence[int]) -> dict[int, bytes]:

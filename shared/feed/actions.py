@@ -3,6 +3,7 @@
 Authors with many followers are merged into feeds on read: of theirs, followers who are here are told live, and no more.
 """
 
+from collections import defaultdict
 from typing import Final
 
 import msgspec
@@ -17,6 +18,7 @@ from shared.feed.model import (
     FeedChunk,
     FeedRepost,
     MergeChunk,
+    RepostsChunk,
     mark_of,
     shown,
     taken_back,
@@ -36,11 +38,9 @@ from shared.visibility.model import may_notify, shows_in_feed
 CHUNK: Final = 500
 # Of followers who are only looked for: a few of them are here.
 CHUNK_TO_FIND: Final = 2000
-# What followers are told of an entry, by its mark.
+# What followers are told of an entry, by versions.
 _THERE: Final = 1
 _GONE: Final = 2
-# How most see a post.
-_LIKE_MOST: Final = NOTHING, frozenset[str]()
 
 
 def repost_changed(event: PostReposted) -> None:
@@ -52,22 +52,30 @@ def repost_changed(event: PostReposted) -> None:
 
 
 def post_deleted(event: PostDeleted) -> None:
-    """Tell an author's first followers that a post is gone, and have those of each who reposted it told."""
+    """Tell an author's first followers that a post is gone, and have those of the first who reposted it told."""
     fan_out(FeedChunk(event.post_id, event.author_id, 0, deleted=True))
-    reposts = engagement.reposts_before(event.post_id, ids.MAX, CHUNK)
-    while reposts:
-        chunks = [FeedChunk(event.post_id, event.author_id, 0, True, FeedRepost(*one)) for one in reposts]
-        _go_on(f"feed:{ids.encode(event.post_id)}:reposts:{reposts[0][0]}", *chunks)
-        reposts = engagement.reposts_before(event.post_id, reposts[-1][0], CHUNK)
+    reposts_gone(RepostsChunk(event.post_id, event.author_id, ids.MAX))
+
+
+def reposts_gone(chunk: RepostsChunk) -> None:
+    """Have the followers told of each who made one of these reposts, and then leave the rest to the next."""
+    reposts = engagement.reposts_before(chunk.post_id, chunk.before, CHUNK)
+    if reposts:
+        chunks = [FeedChunk(chunk.post_id, chunk.author_id, 0, True, FeedRepost(*one)) for one in reposts]
+        rest = [msgspec.structs.replace(chunk, before=reposts[-1][0])] if len(reposts) == CHUNK else []
+        # As in `fan_out`, by this chunk, whatever is in it by now.
+        _go_on(f"feed:{ids.encode(chunk.post_id)}:reposts:{chunk.before}", *chunks, *rest)
 
 
 def author_erased(event: AuthorErased) -> None:
     """Tell those who followed an account that was deleted that its posts and reposts are gone."""
-    followers = publish.present(event.followers) if _is_merged(event.user_id) else event.followers
+    # Each hears a lot at once, and whether there were many followers isn't known any more: so only who is here is told.
+    followers = publish.present(event.followers)
+    if not followers:
+        return
     former = msgspec.json.encode(UserCard(event.username, "", None))
     for post_id, repost_id in [*((post_id, None) for post_id in event.post_ids), *event.reposts]:
-        once = f"feed:{ids.encode(repost_id or post_id)}:erased:{ids.encode(event.followers[0])}"
-        _deliver_gone(post_id, former if repost_id else None, followers, once)
+        _deliver_gone(repost_id or post_id, post_id, former if repost_id else None, followers)
 
 
 def fan_out(chunk: FeedChunk) -> None:
@@ -114,13 +122,10 @@ def _tell(chunk: FeedChunk, entry: Entry, followers: list[int], *, merged: bool)
     if not merged:
         cache.run_sync(*commands)
     everyone = [user_id for user_id in everyone if may_notify(relations[user_id])]
-    # One delivery a chunk, however often it comes, and none that it is there after one that it is gone. A post, or a
-    # repost, is there, then gone, and never comes back: these are its versions, whatever else changes its row.
-    once = f"feed:{ids.encode(entry.position)}:{chunk.after}"
     if chunk.deleted:
-        _tell_gone(entry, everyone, once)
+        _tell_gone(entry, everyone)
     elif found is not None:
-        _tell_there(entry, found, everyone, once)
+        _tell_there(entry, found, everyone)
 
 
 def _snapshot(entry: Entry) -> posts.Snapshot | None:
@@ -136,43 +141,45 @@ def _is_there(entry: Entry) -> bool:
     return not undone and posts.is_there(entry.post_id)
 
 
-def _tell_there(entry: Entry, found: posts.Snapshot, followers: list[int], once: str) -> None:
+def _tell_there(entry: Entry, found: posts.Snapshot, followers: list[int]) -> None:
     """Tell each of the post as they see it: what is reposted, some have reacted to before; not all see all it names."""
     done = {} if entry.repost is None else engagement.of_viewers(entry.post_id, followers)
     hidden = found.hidden_from(followers)
-    alike: dict[tuple[Engagement, frozenset[str]], list[int]] = {_LIKE_MOST: []}
+    alike: defaultdict[tuple[Engagement, frozenset[str]], list[int]] = defaultdict(list)
     for user_id in followers:
-        alike.setdefault((done.get(user_id, NOTHING), hidden.get(user_id, frozenset())), []).append(user_id)
-    marks = {seen: once if seen == _LIKE_MOST else f"{once}:{_mark(*seen)}" for seen in alike}
+        alike[done.get(user_id, NOTHING), hidden.get(user_id, frozenset())].append(user_id)
     for seen, viewers in alike.items():
-        publish.deliver(viewers, "feed.post_created", found.seen_by(*seen), once=marks[seen], version=_THERE)
+        _deliver(viewers, "feed.post_created", found.seen_by(*seen), entry.position, _THERE)
     if _snapshot(entry) is None:
-        # Chunks that tell of its end may have other bounds, as followers come and go, and have been before.
-        for seen, viewers in alike.items():
-            _tell_gone(entry, viewers, marks[seen])
+        # Who has stopped following meanwhile is in no chunk that tells of its end.
+        _tell_gone(entry, followers)
 
 
-def _mark(done: Engagement, hidden: frozenset[str]) -> str:
-    return f"{done.emoji}{done.saved}{done.reposted}{','.join(sorted(hidden))}"
-
-
-def _tell_gone(entry: Entry, followers: list[int], once: str) -> None:
+def _tell_gone(entry: Entry, followers: list[int]) -> None:
     """Tell of a post that was deleted; of a repost that was undone, whose it was: the post may be there otherwise."""
     if entry.repost is None:
-        _deliver_gone(entry.post_id, None, followers, once)
+        _deliver_gone(entry.position, entry.post_id, None, followers)
         return
     card = profiles.load_cards_sync([entry.repost.user_id]).get(entry.repost.user_id)
     if card is not None:
-        _deliver_gone(entry.post_id, card.json, followers, once)
+        _deliver_gone(entry.position, entry.post_id, card.json, followers)
 
 
-def _deliver_gone(post_id: int, reposter: bytes | None, followers: list[int], once: str) -> None:
+def _deliver_gone(position: int, post_id: int, reposter: bytes | None, followers: list[int]) -> None:
     repost = b"" if reposter is None else b',"reposted_by":%b' % reposter
     gone = b'{"id":"%b"%b}' % (ids.encode(post_id).encode(), repost)
-    publish.deliver(followers, "feed.post_deleted", gone, once=once, version=_GONE)
+    _deliver(followers, "feed.post_deleted", gone, position, _GONE)
 
 
-def _go_on(effect: str, *chunks: FeedChunk | MergeChunk) -> None:
+def _deliver(followers: list[int], event: str, data: bytes, position: int, version: int) -> None:
+    """Tell each of an entry once, however often and by whichever chunks, and not that it is there once it is gone.
+
+    A post, or a repost, is there, then gone, and never comes back: these are its versions, whatever else changes.
+    """
+    publish.deliver(followers, event, data, once=f"feed:{ids.encode(position)}", version=version)
+
+
+def _go_on(effect: str, *chunks: FeedChunk | MergeChunk | RepostsChunk) -> None:
     with db.transaction() as conn:
         if store.MARK.run(conn, effect=effect, now=clock.now_ms()):
             events.emit(conn, *chunks)

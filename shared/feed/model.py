@@ -56,6 +56,14 @@ class FeedChunk(Event, frozen=True):
     repost: FeedRepost | None = None
 
 
+class RepostsChunk(Event, frozen=True):
+    """The next reposts, before the repost `before`, of a post that was deleted: followers of each are to hear."""
+
+    post_id: int
+    author_id: int
+    before: int
+
+
 class AuthorErased(Event, frozen=True):
     """An account is erased: some who followed it are to hear that its posts and reposts (post, repost) are gone."""
 

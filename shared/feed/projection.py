@@ -77,7 +77,7 @@ async def read(user_id: int, before: int | None, count: int) -> tuple[Slice, lis
     if user_id in _unmarked:
         marks, entries = await guard.first(("ZRANGE", FEEDS.key(user_id), "[~", "+", "BYLEX"), plain)
         if len(marks) < 2:
-            return FEEDS.take([marks[0] if marks else None, entries], count), []
+            return FEEDS.take([marks[0] if marks == [b"~"] else None, entries], count), []
         _unmarked.discard(user_id)
     (reply,) = await guard.first(_PAGE.command([FEEDS.key(user_id)], [plain[2], count]))
     if reply is None:

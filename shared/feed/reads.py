@@ -63,7 +63,8 @@ async def _entries(user_id: int, before: int | None, count: int) -> list[Entry]:
     try:
         found, untold = await projection.read(user_id, before, count)
         if not found.complete and not untold:
-            await single_flight.shared(FEEDS.key(user_id), lambda: build(user_id))
+            if not await single_flight.shared(FEEDS.key(user_id), lambda: build(user_id)):
+                return await _of_postgres(user_id, before, count)
             # Of Redis, which has what was added while it was built.
             found, untold = await projection.read(user_id, before, count)
         if untold:
@@ -73,24 +74,38 @@ async def _entries(user_id: int, before: int | None, count: int) -> list[Entry]:
             return [decoded(entry) for entry in found.entries]
     except cache.CacheUnavailable:
         pass  # Postgres has the feed too
+    return await _of_postgres(user_id, before, count)
+
+
+async def _of_postgres(user_id: int, before: int | None, count: int) -> list[Entry]:
     return await running.in_thread(_entries_in_postgres, user_id, ids.MAX if before is None else before, count)
 
 
-async def build(user_id: int) -> None:
-    """Build a user's feed in Redis from Postgres, unless more authors are merged into it than may be."""
+async def build(user_id: int) -> bool:
+    """Build a user's feed in Redis from Postgres, unless more authors are merged into it than may be: then False."""
+    # Asked before anything is begun, since it is at every page of such a feed; and again by `newest`, which goes by the
+    # mark: who rises in between has theirs put in.
+    if len(await running.in_thread(_merged, user_id)) > MERGED_MOST:
+        return False
     (mark,) = await cache.run(FEEDS.begin_building(user_id))
     members = await running.in_thread(newest, user_id)
-    if not any(map(is_mark, members[MERGED_MOST:])):
-        await cache.run(FEEDS.fill(user_id, mark, members))
+    if any(map(is_mark, members[MERGED_MOST:])):
+        return False
+    await cache.run(FEEDS.fill(user_id, mark, members))
+    return True
 
 
 def newest(user_id: int) -> list[str]:
     """A user's feed as it is kept in Redis, of Postgres: marks, and entries of all whom they don't mark."""
-    with db.connection() as conn:
-        rows = store.MERGED.all(conn, user_id=user_id, limit=MERGED_MOST + 1)
-    merged = sorted((row.id for row in rows), reverse=True)
+    merged = sorted(_merged(user_id), reverse=True)
     entries = _entries_in_postgres(user_id, ids.MAX, FEEDS.keep - len(merged), merged)
     return [*map(mark_of, merged), *[entry.encoded() for entry in entries]]
+
+
+def _merged(user_id: int) -> list[int]:
+    """Whom to merge into a user's feed: all, or one more than may be."""
+    with db.connection() as conn:
+        return [row.id for row in store.MERGED.all(conn, user_id=user_id, limit=MERGED_MOST + 1)]
 
 
 async def _build_told(authors: list[int]) -> None:

@@ -53,6 +53,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     proxy_hops: int
     rate_limit_scale: int
     feed_merge_followers: int
+    live_away_seconds: int
 
     @property
     def is_local(self) -> bool:
@@ -149,6 +150,7 @@ def read(env: Mapping[str, str]) -> Settings:
         proxy_hops=_count("PROXY_HOPS", text("PROXY_HOPS", "0" if environment == "local" else "1"), 0, 5),
         rate_limit_scale=_count("RATE_LIMIT_SCALE", text("RATE_LIMIT_SCALE", "1"), 1, 1_000_000),
         feed_merge_followers=_count("FEED_MERGE_FOLLOWERS", text("FEED_MERGE_FOLLOWERS", "10000"), 1, 1_000_000_000),
+        live_away_seconds=_count("LIVE_AWAY_SECONDS", text("LIVE_AWAY_SECONDS", "30"), 1, 3600),
         instance_id=text("INSTANCE_ID", "") or f"{os.uname().nodename}-{os.getpid()}",
     )
 

@@ -1,7 +1,7 @@
 """The guard of a request: is the session alive, is the allowance not used up; asked with the first commands of a read.
 
 A read's first trip to Redis carries the guard's two commands as well, so that both cost no round trip of their own.
-Nothing is answered before the guard was asked: `serve` asks it itself where the endpoint has not.
+Nothing is answered before the guard was asked: `guarded` asks it itself where the endpoint has not.
 """
 
 from collections.abc import Awaitable, Callable

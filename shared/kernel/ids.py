@@ -62,14 +62,6 @@ def encoded_sql(number: str) -> str:
     return f"(SELECT string_agg({digit}, '' ORDER BY place DESC) FROM generate_series(0, {LENGTH - 1}) AS place)"
 
 
-def decoded_sql(text: str) -> str:
-    """`decode` for SQL, of an expression that is an id's text."""
-    return " | ".join(
-        f"(CAST(strpos('{ALPHABET}', substr({text}, {place + 1}, 1)) - 1 AS bigint) << {5 * (LENGTH - 1 - place)})"
-        for place in range(LENGTH)
-    )
-
-
 def made_at(number: int) -> int:
     """The instant in an id, in milliseconds since the epoch."""
     return (number >> RANDOM_BITS) + EPOCH_MS

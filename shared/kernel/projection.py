@@ -81,3 +81,8 @@ def body_of(reply: bytes | None) -> bytes | None:
 def field_of(reply: bytes | None) -> bytes | None:
     """The body of a map's field as read: None where there is none."""
     return None if reply is None else reply[VERSION_DIGITS:]
+
+
+def version_of(reply: bytes | None) -> int:
+    """The version of a value as read; 0 for a miss."""
+    return int(reply[:VERSION_DIGITS]) if reply else 0

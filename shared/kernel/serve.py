@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from starlette.convertors import PathConvertor
 from starlette.middleware.exceptions import ExceptionMiddleware
+from uvicorn_worker import UvicornWorker  # pyright: ignore[reportMissingTypeStubs]
 
 from shared.kernel import codec, events, guard, health, http, idempotency, ledger, log, openapi, tokens
 from shared.kernel.config import settings
@@ -24,6 +25,9 @@ from shared.kernel.problems import FieldError, InternalError, Invalid, MethodNot
 from shared.kernel.router import Router
 
 PROBLEM_TYPE: Final = "application/problem+json"
+# Longer than what asks keeps its connections: the other way round it would write to one that was just closed. Source:
+# Cloud Load Balancing, "Timeouts and retries": it keeps them for 600 s. The framework would have closed after 2 s.
+KEEP_ALIVE_SECONDS: Final = 620
 MAX_PARAMETERS: Final = 50
 SHORT_QUERY: Final = 100
 
@@ -45,6 +49,7 @@ def target(name: str, endpoints: Iterable[Endpoint]) -> Callable[[Any], Awaitabl
 
     # What the framework's own routes refuse (TRACE, /robots.txt) gets a problem like the rest, and not plain text.
     ExceptionMiddleware.http_exception = refuse  # pyright: ignore[reportAttributeAccessIssue]
+    UvicornWorker.CONFIG_KWARGS = UvicornWorker.CONFIG_KWARGS | {"timeout_keep_alive": KEEP_ALIVE_SECONDS}
     serve.__name__ = serve.__qualname__ = name
     return serve
 
@@ -135,7 +140,8 @@ class _Exchange:
             line = f"{request.path}?{request.query.decode('latin-1')}" if request.query else request.path
             call = partial(idempotency.once, self._scope(), key, line, body, call, self._problem)
         async with self.places[endpoint.name]:
-            return await events.perform(call)
+            answer = await events.perform(call)
+        return answer if key is None else self._in_format_asked_for(answer)
 
     def _idempotency_key(self, endpoint: Endpoint) -> str | None:
         return self.request.field(b"idempotency-key") if endpoint.method == "POST" else None
@@ -228,6 +234,17 @@ class _Exchange:
                 answer = self._conditional(answer)
         if cookie is not None:
             answer.set("set-cookie", cookie)
+        return answer
+
+    def _in_format_asked_for(self, answer: http.Answer) -> http.Answer:
+        """An answer that may be one given before, to a request that asked for another format."""
+        given = next((value.decode() for name, value in answer.fields if name == b"content-type"), None)
+        wanted = PROBLEM_TYPE if answer.status >= 400 and self.format == "json" else self.type
+        if given in (None, wanted):
+            return answer
+        answer.body = codec.encode(codec.unpack(answer.body, codec.FORMATS.get(given, "json")), self.format)
+        answer.fields = [field for field in answer.fields if field[0] != b"content-type"]
+        answer.set("content-type", wanted)
         return answer
 
     def _conditional(self, answer: http.Answer) -> http.Answer:

@@ -3,11 +3,11 @@
 An inbox `inbox:{user}` is a stream whose ids are the user's `seq`: the clock in microseconds, or one more than the
 last, so that it grows even when Redis was lost. `inbox:floor:{user}` says from where on it is whole,
 and `inbox:missed:{user}` when something was last not put into it. `presence:{user}` has until when they are here, for
-each instance of the live service; it stays for a day after.
+each instance of the live service (shared/presence).
 """
 
 from collections.abc import Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -21,17 +21,26 @@ GATE: Final = "live:gate"
 # From where on anything can be resumed: when Redis was last found to have been restarted, in µs.
 BOOT_FLOOR: Final = "live:floor"
 
-# KEYS: the mark of what was sent already (may be empty), then inbox and floor of each user, in turn.
-# ARGV: seconds kept, events kept, the version for the mark, the event up to its seq, the rest after it, then each
-# user's channel.
+
+class Hidden(NamedTuple):
+    """What may have been hidden: what rests on these ids, from the viewer, or from all and from themselves."""
+
+    rests: frozenset[int]
+    viewer: int | None
+
+
+# KEYS: the mark, which has what version each user has heard (may be empty), then inbox and floor of each user, in turn.
+# ARGV: seconds kept, events kept, the version, the event up to its seq, the rest after it, then each user's channel.
 _DELIVER: Final = cache.Script("""
-if KEYS[1] ~= '' then
-  if tonumber(redis.call('GET', KEYS[1]) or '0') >= tonumber(ARGV[3]) then return 0 end
-  redis.call('SET', KEYS[1], ARGV[3], 'EX', ARGV[1])
-end
 local time = redis.call('TIME')
 local micros = time[1] * 1000000 + time[2]
-for i = 2, #KEYS, 2 do
+local function is_news(user)
+  if KEYS[1] == '' then return true end
+  if tonumber(redis.call('HGET', KEYS[1], user) or '0') >= tonumber(ARGV[3]) then return false end
+  redis.call('HSET', KEYS[1], user, ARGV[3])
+  return true
+end
+local function send(i)
   local last = redis.call('XREVRANGE', KEYS[i], '+', '-', 'COUNT', 1)
   local seq = micros
   if last[1] then
@@ -47,7 +56,10 @@ for i = 2, #KEYS, 2 do
   redis.call('EXPIRE', KEYS[i + 1], ARGV[1] + 3600)
   redis.call('PUBLISH', ARGV[5 + i / 2], event)
 end
-return 1
+for i = 2, #KEYS, 2 do
+  if is_news(string.sub(KEYS[i], -13)) then send(i) end
+end
+if KEYS[1] ~= '' then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
 """)
 
 # KEYS: the presence and the mark of what was missed, of each user in turn. ARGV: now, in ms; seconds kept.
@@ -59,7 +71,7 @@ for i = 1, #KEYS, 2 do
   local latest = redis.call('ZRANGE', KEYS[i], -1, -1, 'WITHSCORES')[2]
   if latest and tonumber(latest) > tonumber(ARGV[1]) then
     here[#here + 1] = (i - 1) / 2
-  elseif latest then
+  elseif latest and tonumber(latest) > ARGV[1] - ARGV[2] * 1000 then
     redis.call('SET', KEYS[i + 1], micros, 'EX', ARGV[2])
   end
 end
@@ -81,13 +93,13 @@ def present(user_ids: Sequence[int]) -> list[int]:
 def deliver(user_ids: Sequence[int], event: str, data: bytes, *, once: str = "", version: int = 1) -> None:
     """Send one event, `data` in JSON, to each user. Raises CacheUnavailable.
 
-    With `once`, the same mark sends nothing a second time: a background function that runs again is not heard twice.
-    Where what the mark stands for changes, only a newer `version` of it is sent.
+    With `once`, the same mark sends a user nothing a second time: a background function that runs again is not heard
+    twice. Where what the mark stands for changes, only a newer `version` of it is sent.
     """
     if not user_ids:
         return
     users = [ids.encode(user_id) for user_id in user_ids]
-    keys = [f"sent:{once}" if once else ""]
+    keys = [f"heard:{once}" if once else ""]
     keys += [key for user in users for key in (f"inbox:{user}", f"inbox:floor:{user}")]
     head = f'{{"event":"{event}","seq":'
     tail = b',"at":%d,"data":%b}' % (clock.now_ms(), data)
@@ -113,9 +125,15 @@ def hidden(*rests: int) -> cache.Command:
     return ("PUBLISH", GATE, " ".join(map(ids.encode, rests)))
 
 
-def rests_in(payload: bytes) -> frozenset[int]:
-    """The ids that `hidden` told."""
-    return frozenset(map(ids.decode, payload.decode().split()))
+def hidden_from(viewer_id: int, subject: int) -> cache.Command:
+    """The command that has a user's subscriptions to what rests on `subject` looked at anew, and no others."""
+    return ("PUBLISH", GATE, f"{ids.encode(viewer_id)}>{ids.encode(subject)}")
+
+
+def hidden_in(payload: bytes) -> Hidden:
+    """What `hidden` or `hidden_from` told."""
+    viewer, _, rests = payload.decode().rpartition(">")
+    return Hidden(frozenset(map(ids.decode, rests.split())), ids.decode(viewer) if viewer else None)
 
 
 def channel(user_id: int) -> str:

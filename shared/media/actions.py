@@ -80,7 +80,7 @@ def check(caller: Caller, wanted: Sequence[Wanted]) -> dict[str, str]:
         elif row.attached_to is not None or want.object in seen:
             fault = ("already_attached", "This object is attached already.")
         elif row.purpose != want.purpose or row.variant != want.variant:
-            fault = ("wrong_purpose", f"This object is a {row.variant} for {row.purpose}.")
+            fault = ("wrong_purpose", f"This object is for {row.purpose}, as {row.variant}.")
         elif kind_of(row.content_type) not in want.kinds:
             fault = ("wrong_content_type", f"Expected {' or '.join(want.kinds)}, got {row.content_type}.")
         elif stat is None:

@@ -214,7 +214,7 @@ def _apply(acts: Sequence[Act]) -> list[int]:
             conn,
             ids=[group.id for group in heard],
             steps=[group.step for group in heard],
-            added=[group.added for group in heard],
+            added_ids=[group.added_id for group in heard],
             now=now,
             apart=TOLD_APART_MS,
             lost=now - _LOST_MS,

@@ -58,12 +58,6 @@ def settings_without(unwanted: Collection[str]) -> NotificationSettings:
     return NotificationSettings(**{kind: kind not in unwanted for kind in get_args(NotificationType)})
 
 
-def with_gone_actors(user_id: int) -> set[int]:
-    """The ids of a user's groups in which someone acted who is gone by now."""
-    with db.connection() as conn:
-        return {row.id for row in store.WITH_GONE_ACTORS.all(conn, user_id=user_id)}
-
-
 def encoded(entry: Entry, found: dict[int, profiles.Card]) -> bytes:
     """A notification as JSON, with the cards of its actors who are there."""
     actors = b",".join([found[actor].json for actor in entry.actors if actor in found])
@@ -87,7 +81,7 @@ async def _visible(caller: Caller, entries: Sequence[Entry]) -> list[tuple[int, 
     people = list({person: None for entry in entries for person in (*entry.actors, *entry.authors)})
     post_ids = list({entry.post_id: None for entry in entries if entry.post_id is not None})
     comment_ids = list({entry.comment_id: None for entry in entries if entry.comment_id is not None})
-    subjects = [*map(posts.ask_author, post_ids), *map(comments.ask_author, comment_ids)]
+    subjects = [*map(posts.ask_there, post_ids), *map(comments.ask_there, comment_ids)]
     replies: list[Any]
     try:
         replies = await cache.run(profiles.ask_cards(people), visibility.ask(caller.user_id, people), *subjects)
@@ -95,13 +89,13 @@ async def _visible(caller: Caller, entries: Sequence[Entry]) -> list[tuple[int, 
         replies = [[None] * len(people), [None], *[None] * len(subjects)]
     found = await profiles.take_cards(people, replies[0])
     relations = await visibility.take(caller.user_id, people, replies[1])
-    there = {*await posts.take_authors(post_ids, replies[2 : 2 + len(post_ids)])}
-    there |= {*await comments.take_authors(comment_ids, replies[2 + len(post_ids) :])}
+    there: set[int | None] = {None, *await posts.take_there(post_ids, replies[2 : 2 + len(post_ids)])}
+    there.update(await comments.take_there(comment_ids, replies[2 + len(post_ids) :]))
     seen = {person for person in found if may_see(relations[person])}
     heard = {person: card for person, card in found.items() if may_notify(relations[person])}
 
     def shows(entry: Entry) -> bool:
-        needed = {one for one in (entry.post_id, entry.comment_id) if one is not None}
-        return needed <= there and seen.issuperset(entry.authors) and not heard.keys().isdisjoint(entry.actors)
+        subject_is_there = entry.post_id in there and entry.comment_id in there
+        return subject_is_there and seen.issuperset(entry.authors) and not heard.keys().isdisjoint(entry.actors)
 
     return [(entry.position, encoded(entry, heard)) for entry in entries if shows(entry)]

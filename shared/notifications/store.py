@@ -2,7 +2,7 @@
 
 import msgspec
 
-from shared.kernel import db, ids
+from shared.kernel import db
 from shared.visibility.model import MAY_NOT_NOTIFY_SQL, SEES_SQL
 
 
@@ -39,11 +39,11 @@ class GroupKeyRow(msgspec.Struct, frozen=True):
 
 
 class HeardRow(msgspec.Struct, frozen=True):
-    """What acts that were news change in a group: how many more actors there are, and whether one acted anew."""
+    """What acts that were news change in a group: how many more actors there are, and the oldest act that is new."""
 
     id: int
     step: int
-    added: bool
+    added_id: int | None
 
 
 class OwnerRow(msgspec.Struct, frozen=True):
@@ -110,31 +110,33 @@ SET_ACTS = db.Statement(
          RETURNING notification_id, actor_id, act_id
        )
        SELECT notification_id, count(heard.act_id) - count(before.actor_id),
-              coalesce(bool_or(heard.act_id > coalesce(before.act_id, 0)), false)
+              min(heard.act_id) FILTER (WHERE heard.act_id > coalesce(before.act_id, 0))
          FROM heard LEFT JOIN before USING (notification_id, actor_id)
         WHERE heard.act_id IS DISTINCT FROM before.act_id GROUP BY notification_id""",
     HeardRow,
 )
-# Counted by steps, so that a group of a million costs no more than one of three. A new act makes the group unread; one
-# undone leaves that as it was, also where an older one shows again. Gives the owner unless there was nothing in it and
-# still is: of that nobody is told.
+# Counted by steps, so that a group of a million costs no more than one of three. A new act makes the group unread, also
+# one heard so late that a newer one was read. One undone leaves that as it was, unless nothing is left that is newer
+# than what was read. Gives the owner unless there was nothing in it and still is: of that nobody is told.
 #
 # The event that tells it live is due `:apart` after it was last told. While one is on its way, that one tells this
 # change too, and there is no other: unless it has been overdue since `:lost`, and may never come. An act undone is no
 # news while others are left, nor a newer version: under that an event that comes again would tell it. Its own event is
 # for what is cached, and in case that none of the others is seen.
-_NEWS = "(h.added OR n.actor_count + h.step = 0 OR n.tell_at IS NOT NULL)"
+_NEWS = "(h.added_id IS NOT NULL OR n.actor_count + h.step = 0 OR n.tell_at IS NOT NULL)"
 COUNT_ACTS = db.Statement(
     f"""WITH changed AS (
          UPDATE notifications n SET version = n.version + CAST({_NEWS} AS integer),
-                actor_count = n.actor_count + h.step, unread = n.unread OR h.added,
-                latest_id = (SELECT max(act_id) FROM notification_actors
-                              WHERE notification_id = n.id AND act_id IS NOT NULL),
+                actor_count = n.actor_count + h.step, latest_id = stands.latest_id,
+                read_id = least(n.read_id, h.added_id - 1),
+                unread = h.added_id IS NOT NULL OR n.unread AND coalesce(stands.latest_id, 0) > n.read_id,
                 tell_at = CASE WHEN n.tell_at > :lost THEN n.tell_at
                                WHEN {_NEWS} THEN greatest(:now, n.told_at + :apart) END
-           FROM unnest(CAST(:ids AS bigint[]), CAST(:steps AS bigint[]), CAST(:added AS boolean[]))
-                AS h (id, step, added)
-          WHERE n.id = h.id AND (n.actor_count > 0 OR h.added)
+           FROM unnest(CAST(:ids AS bigint[]), CAST(:steps AS bigint[]), CAST(:added_ids AS bigint[]))
+                AS h (id, step, added_id)
+          CROSS JOIN LATERAL (SELECT max(act_id) AS latest_id FROM notification_actors
+                               WHERE notification_id = h.id AND act_id IS NOT NULL) stands
+          WHERE n.id = h.id AND (n.actor_count > 0 OR h.added_id IS NOT NULL)
          RETURNING n.id, n.user_id, n.tell_at, old.tell_at > :lost AS on_its_way
        ), told AS (
          INSERT INTO outbox (topic, payload, trace, created_at, due_at)
@@ -173,15 +175,15 @@ _LOOKED_AT = """(SELECT actor_id, act_id, actor_id IN (SELECT other_id FROM hidd
                     FROM (SELECT actor_id, act_id FROM notification_actors
                            WHERE notification_id = n.id AND act_id IS NOT NULL
                            ORDER BY act_id DESC LIMIT 1000) newest OFFSET 0) a"""
-# What a group is about: its subject has the type and the text form of the id. Two look-ups.
-_ABOUT = f"""LEFT JOIN LATERAL (
+# What a group is about: Postgres works `subject_id` out of the subject when a group is made. Two look-ups.
+_ABOUT = """LEFT JOIN LATERAL (
           SELECT p.id AS post_id, p.author_id AS post_author_id, CAST(NULL AS bigint) AS comment_id,
                  CAST(NULL AS bigint) AS comment_author_id, p.deleted_at IS NULL AS is_there
-            FROM posts p WHERE starts_with(n.subject, 'post:') AND p.id = {ids.decoded_sql("substr(n.subject, 6)")}
+            FROM posts p WHERE starts_with(n.subject, 'post:') AND p.id = n.subject_id
            UNION ALL
           SELECT p.id, p.author_id, c.id, c.author_id, p.deleted_at IS NULL AND c.deleted_at IS NULL
             FROM comments c JOIN posts p ON p.id = c.post_id
-           WHERE starts_with(n.subject, 'comment:') AND c.id = {ids.decoded_sql("substr(n.subject, 9)")}
+           WHERE starts_with(n.subject, 'comment:') AND c.id = n.subject_id
         ) about ON true"""
 # The other half of the gate: whether its owner may see what a group is about. Lists of groups are kept without it, so
 # that nobody's have to be found when it changes: who reads one asks it.
@@ -193,8 +195,9 @@ _SHOWS = f"""(starts_with(n.subject, 'user:')
 def _seen(acts: str) -> str:
     """Groups with what is seen of `acts`, those that were looked at."""
     return f"""{_HIDDEN}
-       SELECT n.id, n.user_id, n.type, n.subject, n.latest_id, seen.latest_id, n.actor_count - seen.hidden, n.unread,
-              n.version, ARRAY(SELECT unnest(seen.actors) LIMIT 3),
+       SELECT n.id, n.user_id, n.type, n.subject, n.latest_id, seen.latest_id, n.actor_count - seen.hidden,
+              n.unread AND coalesce(seen.latest_id, 0) > n.read_id, n.version,
+              ARRAY(SELECT unnest(seen.actors) LIMIT 3),
               about.post_id, about.post_author_id, about.comment_id, about.comment_author_id
          FROM notifications n {_ABOUT}
         CROSS JOIN LATERAL (
@@ -222,7 +225,7 @@ UNREAD = db.Statement(
        SELECT count(*) FROM (
          SELECT FROM notifications n {_ABOUT}
           WHERE n.user_id = :user_id AND n.latest_id IS NOT NULL AND n.unread AND {_SHOWS}
-            AND EXISTS (SELECT FROM {_LOOKED_AT} WHERE NOT a.hides)
+            AND EXISTS (SELECT FROM {_LOOKED_AT} WHERE NOT a.hides AND a.act_id > n.read_id)
           LIMIT 1000) unread""",
     CountRow,
 )
@@ -255,13 +258,9 @@ LOOK_BY = db.Statement(
        SELECT coalesce(max(id), 0) FROM batch""",
     IdRow,
 )
-MARK_READ = db.Statement("UPDATE notifications SET unread = false WHERE id = :id AND user_id = :user_id AND unread")
-WITH_GONE_ACTORS = db.Statement(
-    """SELECT n.id FROM notifications n
-        WHERE n.user_id = :user_id
-          AND EXISTS (SELECT FROM notification_actors a JOIN users u ON u.id = a.actor_id
-                       WHERE a.notification_id = n.id AND a.act_id IS NOT NULL AND u.state <> 'active')""",
-    IdRow,
+MARK_READ = db.Statement(
+    """UPDATE notifications SET unread = false, read_id = latest_id
+        WHERE id = :id AND user_id = :user_id AND latest_id IS NOT NULL AND unread"""
 )
 # Not a new version: what is still to be told is told all the same, and having been read is not told.
 MARK_ALL_READ = db.Statement(
@@ -269,7 +268,7 @@ MARK_ALL_READ = db.Statement(
          SELECT id FROM notifications WHERE user_id = :user_id AND latest_id IS NOT NULL AND unread
           ORDER BY type, subject FOR UPDATE
        )
-       UPDATE notifications SET unread = false WHERE id IN (SELECT id FROM mine)"""
+       UPDATE notifications SET unread = false, read_id = latest_id WHERE id IN (SELECT id FROM mine)"""
 )
 
 SETTINGS = db.Statement("SELECT unwanted FROM notification_settings WHERE user_id = :user_id", SettingsRow)

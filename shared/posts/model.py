@@ -19,8 +19,8 @@ PostType = Literal[
 MAX_MENTIONS: Final = 30
 MAX_HASHTAGS: Final = 30
 
-# A mention starts where no word or address goes on; a trailing dot ends the sentence, not the username.
-_MENTION: Final = regex.compile(r"(?<![\w@.])@([A-Za-z0-9_.]{2,29}[A-Za-z0-9_])(?![\w@])")
+# A mention starts where no word or address goes on, nor a URL; a trailing dot ends the sentence, not the username.
+_MENTION: Final = regex.compile(r"(?<![\w@.])(?<!://\S{0,200})@([A-Za-z0-9_.]{2,29}[A-Za-z0-9_])(?![\w@])")
 # UTS #31, "Hashtag identifiers": letters, marks, numbers and joiners of any script.
 _HASHTAG: Final = regex.compile(r"(?<![\w&#/])[#\uff03]([\p{L}\p{M}\p{N}_\u200c\u200d]{1,100}+)(?![\w\u200c\u200d])")
 

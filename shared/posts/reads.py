@@ -11,7 +11,7 @@ from shared.kernel import cache, db, guard, ids, running, single_flight
 from shared.kernel.endpoint import Caller, Encoded, PostId, Username
 from shared.kernel.pages import PageQuery, refilled
 from shared.kernel.problems import NotFound
-from shared.kernel.projection import ask_beginning, body_of
+from shared.kernel.projection import VERSION_DIGITS, ask_beginning, body_of, version_of
 from shared.posts import projection, store
 from shared.posts.model import PostViewer
 from shared.profiles import mentions
@@ -105,16 +105,31 @@ def ask_author(post_id: int) -> cache.Command:
 
 async def take_author(post_id: int, reply: bytes | None) -> int | None:
     """Who made a post, in the reply to `ask_author`; of Postgres on a miss. None if the post is gone."""
-    return (await take_authors([post_id], [reply])).get(post_id)
+    body = (await _take_bodies([post_id], [reply])).get(post_id)
+    return ids.decode(body[:_AUTHOR].decode()) if body else None
 
 
-async def take_authors(post_ids: Sequence[int], replies: Sequence[bytes | None]) -> dict[int, int]:
-    """Who made each of some posts, in the replies to their `ask_author`; misses from Postgres in one query.
+def ask_there(post_id: int) -> cache.Command:
+    """The command for `take_there`. How long a card is, of which many cost less than their MGET."""
+    return ("STRLEN", projection.key(post_id))
 
-    What is gone is left out.
-    """
-    bodies = await _take_bodies(post_ids, replies)
-    return {post_id: ids.decode(body[:_AUTHOR].decode()) for post_id, body in bodies.items() if body}
+
+async def take_there(post_ids: Sequence[int], replies: Sequence[int | None]) -> list[int]:
+    """Which of some posts are there, in the replies to their `ask_there`; misses from Postgres in one query."""
+    there = [post_id for post_id, length in zip(post_ids, replies, strict=True) if (length or 0) > VERSION_DIGITS]
+    missing = [post_id for post_id, length in zip(post_ids, replies, strict=True) if not length]
+    if missing:
+        there += [post_id for post_id, body in (await load_bodies(missing)).items() if body]
+    return there
+
+
+async def author_and_version(post_id: int) -> tuple[int, int]:
+    """Who made a post, and the version of what is cached of it, 0 if nothing is. Raises NotFound, CacheUnavailable."""
+    (reply,) = await cache.run(ask_author(post_id))
+    author = await take_author(post_id, reply)
+    if author is None:
+        raise NotFound("post_not_found")
+    return author, version_of(reply)
 
 
 def projected(row: PostRow) -> cache.Command:

@@ -26,12 +26,14 @@ def edit(caller: Caller, change: ProfileEdit) -> None:
         "birthday": change.birthday or None,
         "links": msgspec.json.encode(change.links or []).decode() if change.links is not msgspec.UNSET else None,
     }
+    shows = msgspec.UNSET if change.settings is msgspec.UNSET else change.settings.presence
+    params["shows_presence"] = None if shows is msgspec.UNSET else shows
     if change == ProfileEdit():
         return
     with db.transaction() as conn:
         row = store.EDIT.maybe(conn, user_id=caller.user_id, **params)
         if row is not None:
-            events.emit(conn, UserChanged(caller.user_id))
+            events.emit(conn, UserChanged(caller.user_id, hid=shows is False))
     _show(row)
 
 

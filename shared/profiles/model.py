@@ -5,6 +5,7 @@ from typing import Annotated
 import msgspec
 
 from shared.kernel.events import Event
+from shared.presence.model import Presence
 
 ObjectName = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
@@ -51,13 +52,18 @@ class ProfileViewer(msgspec.Struct, frozen=True):
 
 
 class Profile(msgspec.Struct, frozen=True):
-    """A profile as others see it. `viewer` is null for visitors."""
+    """A profile as others see it. `viewer` is null for visitors.
+
+    `presence` is there where it is read by who may see it: whom the user follows, or whose chat they have accepted, if
+    both show theirs.
+    """
 
     user: UserCard
     bio: str
     links: list[str]
     counts: ProfileCounts
     viewer: ProfileViewer | None
+    presence: Presence | msgspec.UnsetType = msgspec.UNSET
 
 
 class ListedUser(msgspec.Struct, frozen=True):
@@ -68,10 +74,14 @@ class ListedUser(msgspec.Struct, frozen=True):
 
 
 class UserChanged(Event, frozen=True):
-    """A user signed up, or their profile, counts or state changed; `came_or_went`: suspended, or that no more."""
+    """A user signed up, or their profile, counts or state changed.
+
+    `came_or_went`: suspended, or that no more. `hid`: they show no more when they are here.
+    """
 
     user_id: int
     came_or_went: bool = False
+    hid: bool = False
 
 
 class FollowChanged(Event, frozen=True):

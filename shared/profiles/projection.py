@@ -23,7 +23,13 @@ BLOCKED: Final = Timeline("blocked", keep=1000)
 MUTED: Final = Timeline("muted", keep=1000)
 
 
-class Rest(msgspec.Struct, frozen=True):
+class Shows(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a user shows when they are here: not while it isn't known."""
+
+    shows_presence: bool = False
+
+
+class Rest(Shows, frozen=True):
     """What a profile has beyond the card."""
 
     bio: str
@@ -61,7 +67,8 @@ def encoded_card(row: store.UserRow) -> bytes:
 
 def rest_of(row: store.UserRow) -> Rest:
     """What a profile has beyond the card."""
-    return Rest(row.bio, row.links, ProfileCounts(row.post_count, row.follower_count, row.following_count))
+    counts = ProfileCounts(row.post_count, row.follower_count, row.following_count)
+    return Rest(row.bio, row.links, counts, shows_presence=row.shows_presence)
 
 
 def rest(row: store.UserRow) -> cache.Command:

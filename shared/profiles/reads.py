@@ -11,8 +11,11 @@ from shared.kernel.endpoint import Caller, Username
 from shared.kernel.problems import NotFound
 from shared.kernel.projection import body_of
 from shared.live import publish as live
+from shared.presence import reads as presences
+from shared.presence.model import Presence
 from shared.profiles import projection, store
 from shared.profiles.model import Profile, ProfileViewer, UserCard
+from shared.visibility import accepted
 from shared.visibility import reads as visibility
 from shared.visibility.model import Relation, may_see
 
@@ -190,15 +193,17 @@ async def profile(viewer: Caller | None, username: Username) -> Profile:
 
 async def profile_of(viewer: Caller | None, user_id: int) -> Profile:
     """The profile of a user as `viewer` may see it, in one trip. Raises NotFound."""
-    keys = ("MGET", projection.card_key(user_id), projection.profile_key(user_id))
-    viewers = (
-        [] if viewer is None else [visibility.ask(viewer.user_id, [user_id]), visibility.ask(user_id, [viewer.user_id])]
-    )
+    keys = [projection.card_key(user_id), projection.profile_key(user_id)]
+    asked: list[cache.Command] = []
+    if viewer is not None:
+        keys += [projection.profile_key(viewer.user_id), *accepted.keys(user_id, viewer.user_id)]
+        asked = [visibility.ask(viewer.user_id, [user_id]), visibility.ask(user_id, [viewer.user_id])]
+        asked.append(presences.ask(user_id))
     try:
-        replies = await guard.first(keys, *viewers)
+        values, *replies = await guard.first(("MGET", *keys), *asked)
     except cache.CacheUnavailable:
-        replies = [[None, None], *([[None]] * len(viewers))]
-    card, rest = map(body_of, replies[0])
+        values, replies = [None, None], [[None], [None], None]  # who is here, nobody else knows
+    card, rest = map(body_of, values[:2])
     if card is None or rest is None:
         row = (await _load([user_id])).get(user_id)
         if row is None or row.state != "active":
@@ -206,11 +211,15 @@ async def profile_of(viewer: Caller | None, user_id: int) -> Profile:
         card, rest = projection.encoded_card(row), msgspec.json.encode(projection.rest_of(row))
     if not card or not rest:
         raise NotFound("user_not_found")
-    seen: ProfileViewer | None = None
-    if viewer is not None:
-        seen = await _viewer(viewer.user_id, user_id, replies[1], replies[2])
     more = msgspec.json.decode(rest, type=projection.Rest)
-    return Profile(msgspec.json.decode(card, type=UserCard), more.bio, more.links, more.counts, seen)
+    seen: ProfileViewer | None = None
+    presence: Presence | msgspec.UnsetType = msgspec.UNSET
+    if viewer is not None:
+        seen = await _viewer(viewer.user_id, user_id, replies[0], replies[1])
+        is_known = replies[2] is not None and more.shows_presence
+        if is_known and await _sees_presence(viewer.user_id, user_id, seen, values[2:]):
+            presence = presences.presence_at(presences.until_in(replies[2]))
+    return Profile(msgspec.json.decode(card, type=UserCard), more.bio, more.links, more.counts, seen, presence)
 
 
 async def _viewer(viewer_id: int, user_id: int, ours: Any, theirs: Any) -> ProfileViewer:
@@ -223,6 +232,19 @@ async def _viewer(viewer_id: int, user_id: int, ours: Any, theirs: Any) -> Profi
     if not may_see(relation):
         raise NotFound("user_not_found")
     return viewer_flags(relation, followed_by=other[viewer_id].following)
+
+
+async def _sees_presence(viewer_id: int, user_id: int, seen: ProfileViewer, values: Any) -> bool:
+    """Whether a viewer sees when somebody who shows it is here: who hides theirs sees nobody else's."""
+    if viewer_id == user_id:
+        return True
+    rest = body_of(values[0])
+    if rest is None:
+        row = (await _load([viewer_id])).get(viewer_id)
+        shows = row is not None and row.shows_presence
+    else:
+        shows = bool(rest) and msgspec.json.decode(rest, type=projection.Shows).shows_presence
+    return shows and await accepted.shows_presence(user_id, viewer_id, follows=seen.followed_by, values=values[1:])
 
 
 def viewer_flags(relation: Relation, *, followed_by: bool) -> ProfileViewer:
@@ -247,10 +269,13 @@ def followers_after(user_id: int, after: int, limit: int) -> list[tuple[int, int
     return [(row.user_id, row.follow_id) for row in found]
 
 
-def refresh(user_ids: Sequence[int]) -> None:
-    """Bring users in Redis up to date. Raises CacheUnavailable, DatabaseUnavailable."""
+def refresh(user_ids: Sequence[int], *, hid: bool = False) -> None:
+    """Bring users in Redis up to date. Raises CacheUnavailable, DatabaseUnavailable.
+
+    `hid`: they show no more when they are here.
+    """
     found = projection.load(user_ids)
-    gone = [row.id for row in found if row.state != "active"]
+    gone = [row.id for row in found if hid or row.state != "active"]
     cache.run_sync(*projection.rows(found), *([live.hidden(*gone)] if gone else []))
 
 
@@ -262,7 +287,11 @@ def refresh_relationship(user_id: int, other_id: int, *, block: bool = False) ->
     with db.connection() as conn:
         row = store.RELATIONSHIP.maybe(conn, user_id=user_id, other_id=other_id)
     if row is not None:
-        hidden = [live.hidden(user_id, other_id)] if row.blocking else []
+        hidden = (
+            [live.hidden_from(*pair) for pair in ((user_id, other_id), (other_id, user_id))] if row.blocking else []
+        )
+        if row.follow_id is None:
+            hidden.append(live.hidden_from(other_id, user_id))  # when they are here
         cache.run_sync(*projection.relationship(row), *(projection.unblocked(row) if block else []), *hidden)
 
 

@@ -21,6 +21,7 @@ class UserRow(msgspec.Struct, frozen=True):
     post_count: int
     follower_count: int
     following_count: int
+    shows_presence: bool
     version: int
 
 
@@ -111,14 +112,15 @@ class EntryRow(msgspec.Struct, frozen=True):
     user_id: int
 
 
-_COLUMNS = "id, username, name, bio, links, picture, state, post_count, follower_count, following_count, version"
+_COLUMNS = ", ".join(field.name for field in msgspec.structs.fields(UserRow))
 _QUALIFIED = ", ".join(f"users.{column}" for column in _COLUMNS.split(", "))
 
 # A parameter that is null leaves its column as it is; of a birthday, which may be null, `sets_birthday` says whether.
 EDIT = db.Statement(
     f"""UPDATE users SET name = coalesce(CAST(:name AS text), name), bio = coalesce(CAST(:bio AS text), bio),
                birthday = CASE WHEN CAST(:sets_birthday AS boolean) THEN CAST(:birthday AS date) ELSE birthday END,
-               links = coalesce(CAST(:links AS jsonb), links), version = version + 1
+               links = coalesce(CAST(:links AS jsonb), links),
+               shows_presence = coalesce(CAST(:shows_presence AS boolean), shows_presence), version = version + 1
          WHERE id = :user_id AND state = 'active' RETURNING {_COLUMNS}""",
     UserRow,
 )

@@ -35,6 +35,12 @@ class FollowedByRow(msgspec.Struct, frozen=True):
     version: int
 
 
+class ChatRow(msgspec.Struct, frozen=True):
+    """A chat."""
+
+    chat_id: int
+
+
 # All that a viewer's map in Redis holds: own rows, and the blocks against them. Both parts are index look-ups.
 OF_VIEWER = db.Statement(
     """SELECT other_id, true, follow_id IS NOT NULL, blocked_at IS NOT NULL, muted_at IS NOT NULL, version
@@ -76,4 +82,7 @@ FOLLOWED_BY = db.Statement(
     """SELECT user_id, follow_id IS NOT NULL, version FROM relationships
         WHERE other_id = :viewer AND user_id = ANY(CAST(:others AS bigint[]))""",
     FollowedByRow,
+)
+ACCEPTED = db.Statement(
+    "SELECT chat_id FROM chat_members WHERE user_id = :user_id AND other_id = :other_id AND box = 'inbox'", ChatRow
 )

@@ -48,6 +48,8 @@ COLUMNS_NOT_EXPORTED = {
     "relationships.block_id": "orders a list: made with blocked_at",
     "relationships.mute_id": "orders a list: made with muted_at",
     "notifications.user_id": "whose archive it is",
+    "notifications.read_id": "what `unread` goes by",
+    "notifications.subject_id": "stands in the subject",
     "notifications.latest_id": "when the latest was whom its owner may see is shown",
     "notifications.actor_count": "counts those as well whom its owner may not see",
     "notifications.told_at": "when sockets were told last",

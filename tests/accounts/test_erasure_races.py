@@ -10,26 +10,17 @@ from shared.profiles import reads as profiles
 from tests.client import PASSWORD, Person, wait_until
 from tests.comments.thread import comment, delete, reply
 from tests.comments.thread import comments as listed
+from tests.locks import somebody_waits_for
 
 
 class Id(msgspec.Struct, frozen=True):
     id: int
 
 
-class Count(msgspec.Struct, frozen=True):
-    count: int
-
-
 HOLD = db.Statement("SELECT id FROM posts WHERE id = :post_id FOR NO KEY UPDATE", Id)
 FREE = db.Statement(
     "SELECT subject_id FROM engagements WHERE user_id = :user_id AND subject_id = :post_id FOR UPDATE SKIP LOCKED", Id
 )
-WAITING = db.Statement("SELECT count(*) FROM pg_locks WHERE NOT granted", Count)
-
-
-def somebody_waits() -> bool:
-    with db.connection() as conn:
-        return WAITING.one(conn).count > 0
 
 
 def test_a_tombstone_goes_with_the_last_two_replies_deleted_at_once(
@@ -49,7 +40,7 @@ def test_a_tombstone_goes_with_the_last_two_replies_deleted_at_once(
         comments.LOCK_DELETIONS.run(conn, id=ids.decode(last["id"]))
         comments.DELETE.one(conn, id=ids.decode(last["id"]), user_id=bob_id, now=clock.now_ms(), trace=None)
         assert leaver.ask("DELETE", "/v1/me", {"password": PASSWORD}).status_code == 204
-        wait_until(somebody_waits)
+        wait_until(lambda: somebody_waits_for(conn))
     wait_until(lambda: listed(alice, post) == [])
 
 
@@ -64,6 +55,6 @@ def test_what_one_engaged_with_is_locked_before_the_engagement_as_by_who_reacts(
     with db.transaction() as conn:
         HOLD.one(conn, **which)
         assert leaver.ask("DELETE", "/v1/me", {"password": PASSWORD}).status_code == 204
-        wait_until(somebody_waits)
+        wait_until(lambda: somebody_waits_for(conn))
         assert FREE.maybe(conn, user_id=user_id, **which) is not None
     wait_until(lambda: alice.get(f"/v1/posts/{post['id']}")["counts"]["reactions"] == 0)

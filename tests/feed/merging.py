@@ -8,7 +8,8 @@ import pytest
 from infra.local.stack import Stack, ephemeral
 from shared.feed import store
 from shared.feed.model import FEEDS
-from shared.kernel import cache, db, graph
+from shared.kernel import cache, clock, db, graph
+from shared.presence import reads as presence
 from shared.profiles import reads as profiles
 from tests.client import Person
 from tests.servers import using
@@ -26,6 +27,12 @@ def merging_from(followers: int) -> Iterator[Stack]:
 
 def id_of(person: Person) -> int:
     return profiles.named([person.username])[person.username]
+
+
+def is_away(person: Person) -> bool:
+    """Whether they are here no more."""
+    (latest,) = cache.run_sync(presence.ask(id_of(person)))
+    return presence.until_in(latest) < clock.now_ms()
 
 
 def is_settled(user_id: int) -> bool:

@@ -2,25 +2,30 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
 
 from infra.local.stack import Stack
+from shared.engagement import reads as engagement
 from shared.feed import actions
-from shared.feed.model import FeedChunk
+from shared.feed.model import FeedChunk, FeedRepost, RepostsChunk
 from shared.kernel import cache, db, events, ids
 from shared.posts import reads
+from shared.posts.model import PostDeleted
 from shared.profiles import reads as profiles
 from tests.client import Person, processes
+
+E = TypeVar("E", bound=events.Event)
 
 
 class PayloadRow(msgspec.Struct, frozen=True):
     payload: bytes
 
 
-TAKE = db.Statement("DELETE FROM outbox WHERE topic = 'feed_chunk' RETURNING payload", PayloadRow)
+TAKE = db.Statement("DELETE FROM outbox WHERE topic = :topic RETURNING payload", PayloadRow)
+UNDO = db.Statement("UPDATE engagements SET repost_id = NULL, version = version + 1 WHERE repost_id = :repost_id")
 FOLLOWERS = 5
 
 
@@ -51,8 +56,12 @@ def first_chunk(author: Person, post: dict[str, Any], *, deleted: bool = False) 
 
 def emitted() -> list[FeedChunk]:
     """The chunks in the outbox, taken out as the relay would."""
+    return taken(FeedChunk)
+
+
+def taken(kind: type[E]) -> list[E]:
     with db.connection() as conn:
-        return [msgspec.json.decode(row.payload, type=FeedChunk) for row in TAKE.all(conn)]
+        return [msgspec.json.decode(row.payload, type=kind) for row in TAKE.all(conn, topic=kind.topic)]
 
 
 def run_all(chunk: FeedChunk, times: int) -> int:
@@ -112,9 +121,9 @@ def test_a_chunk_goes_on_once_though_its_followers_change(crowd: list[Person]) -
     assert [feed_of(follower) for follower in others] == [[post["id"]]] * len(others)
 
 
-@pytest.mark.parametrize("bound", ["the same", "another"])
+@pytest.mark.parametrize("told", ["by the same chunk", "by another", "not to who has stopped following"])
 def test_nobody_is_left_with_a_post_whose_end_was_told_meanwhile(
-    crowd: list[Person], monkeypatch: pytest.MonkeyPatch, bound: str
+    crowd: list[Person], monkeypatch: pytest.MonkeyPatch, told: str
 ) -> None:
     author, follower = crowd[0], crowd[1]
     post = author.post_photo("Hardly there")
@@ -125,8 +134,10 @@ def test_nobody_is_left_with_a_post_whose_end_was_told_meanwhile(
         there = found(post_id, reposter)
         monkeypatch.setattr(reads, "snapshot", found)
         author.delete(f"/v1/posts/{post['id']}")
+        if told.startswith("not"):
+            follower.delete(f"/v1/users/{author.username}/follow")
         gone = first_chunk(author, post, deleted=True)
-        actions.fan_out(gone if bound == "the same" else msgspec.structs.replace(gone, after=1))
+        actions.fan_out(msgspec.structs.replace(gone, after=1) if told == "by another" else gone)
         return there
 
     monkeypatch.setattr(reads, "snapshot", slow)
@@ -134,8 +145,7 @@ def test_nobody_is_left_with_a_post_whose_end_was_told_meanwhile(
         actions.fan_out(chunk)
         actions.fan_out(chunk)
         heard = [event["event"] for event in live.drain()]
-    assert heard[-1] == "feed.post_deleted"
-    assert len(heard) == (1 if bound == "the same" else 3)
+    assert heard == [*(["feed.post_created"] if told.startswith("not") else []), "feed.post_deleted"]
     emitted()
 
 
@@ -149,6 +159,67 @@ def test_a_chunk_that_comes_again_after_a_reaction_is_not_heard_again(crowd: lis
         actions.fan_out(chunk)
         assert [event["event"] for event in live.drain()] == ["feed.post_created"]
     emitted()
+
+
+def test_a_repost_that_comes_again_to_who_has_saved_it_is_not_heard_again(alice: Person, crowd: list[Person]) -> None:
+    reposter, follower = crowd[0], crowd[1]
+    post = alice.post_photo("Reposted")
+    reposter.put(f"/v1/posts/{post['id']}/repost")
+    (repost,) = engagement.reposts_before(ids.decode(post["id"]), ids.MAX, 2)
+    chunk = msgspec.structs.replace(first_chunk(alice, post), repost=FeedRepost(*repost))
+    with follower.live() as live:
+        actions.fan_out(chunk)
+        follower.put(f"/v1/posts/{post['id']}/save")
+        actions.fan_out(chunk)
+        assert [event["event"] for event in live.drain()] == ["feed.post_created"]
+    emitted()
+
+
+def test_a_post_that_comes_again_to_who_is_blocked_by_one_it_names_is_not_heard_again(
+    alice: Person, crowd: list[Person]
+) -> None:
+    author, follower = crowd[0], crowd[1]
+    chunk = first_chunk(author, author.post_photo(f"With @{alice.username}"))
+    with follower.live() as live:
+        actions.fan_out(chunk)
+        alice.put(f"/v1/users/{follower.username}/block")
+        actions.fan_out(chunk)
+        assert [event["data"]["mentions"] for event in live.drain()] == [[alice.username]]
+    emitted()
+
+
+def test_who_follows_anew_and_is_in_a_later_chunk_too_does_not_hear_again(crowd: list[Person]) -> None:
+    author, follower = crowd[0], crowd[1]
+    chunk = first_chunk(author, author.post_photo("To all"))
+    with follower.live() as live:
+        actions.fan_out(chunk)
+        (following,) = emitted()
+        follower.delete(f"/v1/users/{author.username}/follow")
+        follower.follow(author.username)
+        run_all(following, times=1)
+        assert [event["event"] for event in live.drain()] == ["feed.post_created"]
+
+
+def test_the_reposts_of_a_deleted_post_are_told_in_chunks_too_each_going_on_once(
+    alice: Person, crowd: list[Person]
+) -> None:
+    post = alice.post_photo("Oops")
+    for reposter in crowd[:3]:
+        reposter.put(f"/v1/posts/{post['id']}/repost")
+    which = (ids.decode(post["id"]), profiles.named([alice.username])[alice.username])
+    reposts = [FeedRepost(*one) for one in engagement.reposts_before(which[0], ids.MAX, 3)]
+    alice.delete(f"/v1/posts/{post['id']}")
+    actions.post_deleted(PostDeleted(*which))
+    # As whose account is erased meanwhile.
+    with db.connection() as conn:
+        UNDO.run(conn, repost_id=reposts[0].id)
+    actions.post_deleted(PostDeleted(*which))
+    (rest,) = taken(RepostsChunk)
+    assert [chunk.repost for chunk in emitted()] == reposts[:2]
+    for _ in range(2):
+        actions.reposts_gone(rest)
+    assert emitted() == [FeedChunk(*which, 0, True, reposts[2])]
+    assert taken(RepostsChunk) == []
 
 
 def test_the_relay_is_woken_for_the_next_chunk(crowd: list[Person]) -> None:

@@ -9,6 +9,7 @@ from infra.local.stack import Stack
 from shared.kernel import db
 from tests.accounts.receipts import There
 from tests.client import PASSWORD, Live, Person, sign_up, wait_until
+from tests.feed.merging import is_away
 from tests.journeys.test_account_deletion import ended, id_of
 
 
@@ -110,3 +111,19 @@ def test_who_has_it_on_screen_is_told_that_it_is_gone(person: Callable[[], Perso
         assert never.drain() == []
     assert follower.get("/v1/feed")["items"] == []
     assert [post["id"] for post in fan.get("/v1/feed")["items"]] == [others]
+
+
+def test_of_an_account_that_is_deleted_only_who_is_here_is_told_each_post(person: Callable[[], Person]) -> None:
+    leaver, here, away = (person() for _ in range(3))
+    for one in (here, away):
+        one.follow(leaver.username)
+    with away.live() as live:
+        post = leaver.post_photo("Hello")["id"]
+        last = live.event("feed.post_created")
+    wait_until(lambda: is_away(away))
+    with here.live() as live:
+        assert leaver.ask("DELETE", "/v1/me", {"password": PASSWORD}).status_code == 204
+        assert gone(live, 1) == [(post, None)]
+    with away.live() as live:
+        assert live.act("resume", {"after": last["seq"]})["data"]["resync"] is True
+        assert [event["event"] for event in live.drain()] == ["resync"]

@@ -148,6 +148,14 @@ def test_of_several_resets_under_way_the_first_to_end_ends_the_rest(
     assert len(mails_about(stack, alice.email, "was changed")) == 1
 
 
+def test_a_change_ends_the_resets_under_way(stack: Stack, alice: Person, visitor: Visitor, problem: Problem) -> None:
+    token = prove(stack, visitor, alice.email)
+    changed = {"current_password": PASSWORD, "new_password": NEW}
+    assert alice.ask("PUT", "/v1/me/password", changed).status_code == 204
+    problem(complete(visitor, token, "not the owner's at all"), 422, "invalid")
+    assert visitor.ask("POST", "/v1/login", {"login": alice.username, "password": NEW}).status_code == 200
+
+
 def test_a_signups_token_resets_nothing_nor_the_reverse(
     stack: Stack, alice: Person, visitor: Visitor, problem: Problem
 ) -> None:

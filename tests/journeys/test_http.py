@@ -2,9 +2,12 @@
 
 import re
 import secrets
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -107,8 +110,10 @@ class TestIdempotency:
             alice.ask("POST", "/v1/reports", turned, idempotency_key="k"),
             alice.speaking("msgpack").ask("POST", "/v1/reports", packed, idempotency_key="k"),
         ):
-            assert (again.status_code, again.content) == (201, first.content)
+            # In the format that this one asks for.
+            assert (again.status_code, decoded(again)) == (201, first.json())
             assert again.headers["idempotent-replayed"] == "true"
+        assert again.headers["content-type"] == MSGPACK
         odd = b"\x81\xc4\x01a\x01"  # a map whose key is bytes
         for replayed in (None, "true"):
             answer = alice.speaking("msgpack").ask("POST", "/v1/reports", odd, idempotency_key="odd")
@@ -320,3 +325,16 @@ class TestLedger:
     def test_a_hot_write_takes_one_trip_to_postgres(self, alice: Person, bob: Person) -> None:
         answer = alice.ask("PUT", f"/v1/users/{bob.username}/follow")
         assert trips(answer, "postgres") == 1, answer.headers["server-timing"]
+
+
+def test_a_connection_that_idled_serves_the_next_request(stack: Stack) -> None:
+    url = urlsplit(stack.api)
+    connection = HTTPConnection(url.hostname or "", url.port, timeout=10)
+    connection.request("GET", "/healthz")
+    assert connection.getresponse().read()
+    first = connection.sock
+    time.sleep(3)
+    connection.request("GET", "/healthz")
+    assert connection.getresponse().read()
+    assert connection.sock is first
+    connection.close()

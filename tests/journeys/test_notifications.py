@@ -76,10 +76,49 @@ def test_what_happens_after_it_was_read_makes_it_unread(owner: Person, bob: Pers
     assert owner.get("/v1/me")["unread"]["notifications"] == 1
 
 
+@pytest.mark.parametrize("path", ["/v1/notifications/read", "/v1/notifications/{id}/read"])
+def test_what_was_read_stays_read_when_a_later_act_is_taken_back(
+    owner: Person, bob: Person, person: Any, path: str
+) -> None:
+    carol, dan, reaction = person(), person(), f"/v1/posts/{owner.post_photo()['id']}/reaction"
+
+    def grown(count: int) -> dict[str, Any]:
+        return wait_until(lambda: [one for one in listed(owner) if one["actor_count"] == count])[0]
+
+    def unread() -> int:
+        count: int = owner.get("/v1/me")["unread"]["notifications"]
+        return count
+
+    with owner.live() as live:
+
+        def told(count: int) -> dict[str, Any]:
+            """The group as it was told live once so many were in it."""
+            while not (found := [event["data"] for event in live.events if event["data"]["actor_count"] == count]):
+                live.receive()
+            return found[0]
+
+        for reader in (bob, carol):
+            reader.put(reaction, {"emoji": "👍"})
+        owner.put(path.format(id=told(2)["id"]))
+        dan.put(reaction, {"emoji": "🦊"})
+        assert told(3)["unread"] is True
+        assert (grown(3)["unread"], unread()) == (True, 1)
+        dan.delete(reaction)
+        assert (grown(2)["unread"], unread()) == (False, 0)
+        assert live.drain()[-1]["data"]["actor_count"] == 3  # an undo rings for nobody
+
+        # Of several the last that is left counts: one that was not read keeps it unread.
+        for reader in (dan, person()):
+            reader.put(reaction, {"emoji": "🦊"})
+        grown(4)
+        dan.delete(reaction)
+        assert (grown(3)["unread"], unread()) == (True, 1)
+
+
 def test_a_type_turned_off_is_not_told_and_others_are(owner: Person, bob: Person, person: Any) -> None:
-    assert owner.get("/v1/me")["settings"] == ALL_ON
+    assert owner.get("/v1/me")["settings"] == ALL_ON | {"presence": True}
     assert edit(owner, follow=False) == ALL_ON | {"follow": False}
-    assert owner.get("/v1/me")["settings"] == ALL_ON | {"follow": False}
+    assert owner.get("/v1/me")["settings"] == ALL_ON | {"follow": False, "presence": True}
     with owner.live() as live:
         bob.follow(owner.username)
         wait_until(lambda: owner.get(f"/v1/users/{owner.username}")["counts"]["followers"] == 1)
@@ -148,7 +187,7 @@ def test_bad_settings_change_nothing_and_each_fault_is_named(owner: Person, prob
     body = {"follow": False, "reaction": "no", "mention": None, "likes": True}
     refused = problem(owner.ask("PATCH", SETTINGS, body), 422, "invalid")
     assert {fault["field"] for fault in refused["errors"]} == {"reaction", "mention", "likes"}
-    assert owner.get("/v1/me")["settings"] == ALL_ON
+    assert owner.get("/v1/me")["settings"] == ALL_ON | {"presence": True}
 
 
 def test_an_edit_is_one_round_trip(alice: Person) -> None:

@@ -35,7 +35,7 @@ def check(name: str, message: dict[str, Any]) -> None:
 
 
 def act(live: Live, action: str, data: dict[str, Any]) -> dict[str, Any]:
-    check(action, {"id": "1", "action": action, "data": data})
+    check(f"{action}.request", {"id": "1", "action": action, "data": data})
     reply = live.act(action, data)
     check(f"{action}.reply", reply)
     assert reply["ok"], reply
@@ -47,7 +47,7 @@ def test_it_is_served_and_shown(stack: Stack) -> None:
     assert httpx.get(f"http://{address}/asyncapi.json", trust_env=False).json() == DOCUMENT
     page = httpx.get(f"{stack.console}/live-docs", trust_env=False)
     assert page.status_code == 200
-    for name in (*ACTIONS, *EVENTS, *OWN):
+    for name in (*(f"action-{name}" for name in (*ACTIONS, *OWN)), *(f"event-{name}" for name in EVENTS)):
         assert f'id="{name}"' in page.text
 
 
@@ -61,6 +61,16 @@ def test_what_it_refers_to_is_there_and_its_schemas_are_schemas() -> None:
     for operation in DOCUMENT["operations"].values():
         assert operation["action"] in ("send", "receive")
         assert operation["messages"]
+
+
+def here(live: Live, alice: Person, bob: Person) -> None:
+    alice.follow(bob.username)
+    act(live, "subscribe", {"topics": [f"presence:{alice.username}"]})
+    with alice.live() as hers:
+        live.event("presence.changed")
+        act(live, "typing", {"to": alice.username, "on": True})
+        check("typing.reply", hers.act("typing", {"to": bob.username, "on": True}))
+        live.event("typing")
 
 
 def chat(live: Live, alice: Person, bob: Person) -> None:
@@ -100,6 +110,7 @@ def test_what_goes_over_a_socket_is_what_it_says(stack: Stack, alice: Person, fo
         act(live, "unreact_to_comment", {"comment_id": said["id"]})
         act(live, "unsubscribe", {"topics": [f"post:{post['id']}"]})
         act(live, "resume", {"after": seq})
+        here(live, alice, bob)
         chat(live, alice, bob)
         live.event("notification.created")
         alice.delete(f"/v1/posts/{post['id']}")

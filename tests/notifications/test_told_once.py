@@ -14,22 +14,16 @@ from shared.notifications import actions
 from shared.notifications.model import Act, NotificationChanged
 from shared.profiles import reads as profiles
 from tests.client import Live, Person, standing_still, wait_until
+from tests.locks import somebody_waits_for
 
 
 class PayloadRow(msgspec.Struct, frozen=True):
     payload: bytes
 
 
-class CountRow(msgspec.Struct, frozen=True):
-    count: int
-
-
 GROW = db.Statement("UPDATE notifications SET actor_count = 7, version = version + 1 WHERE id = :id")
 BEGIN = db.Statement("UPDATE notifications SET tell_at = NULL WHERE id = :id")
 LOSE = db.Statement("UPDATE notifications SET tell_at = tell_at - 3600000 WHERE id = :id")
-WAITERS = db.Statement(
-    "SELECT count(*) FROM pg_stat_activity WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid))", CountRow
-)
 WAITING = db.Statement(
     "SELECT payload FROM outbox WHERE topic = 'notification_changed' ORDER BY id DESC LIMIT 1000", PayloadRow
 )
@@ -130,7 +124,7 @@ def test_who_tells_waits_for_a_change_under_way(alice: Person, bob: Person) -> N
             # As one that counts on this event to tell it, and commits only once it is due.
             GROW.run(conn, id=event.notification_id)
             telling = threads.submit(actions.push, event)
-            wait_until(lambda: WAITERS.one(conn).count)
+            wait_until(lambda: somebody_waits_for(conn))
         telling.result(10)
         assert [group["actor_count"] for group in told(live, alice)] == [7]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from infra import targets
-from infra.leaks import look, walk
+from infra.leaks import look, present, walk
 from infra.leaks.plant import id_of
 from infra.leaks.surfaces import SURFACES
 from infra.leaks.walk import Finding
@@ -74,6 +74,20 @@ def test_a_block_that_is_not_heeded_is_found_where_somebody_else_acted(world: Wo
     cache.run_sync(put_fields(f"relations:{viewer}", [("!" + blocking, FAR_AHEAD, b"")]))
     shown = {"shows a reply to their comment by somebody else", "shows a reaction to their comment by somebody else"}
     assert set(walk.between(world)) == {Finding("list_notifications", "viewer", "blocking", what) for what in shown}
+
+
+@pytest.mark.usefixtures("_as_it_was")
+def test_a_block_that_is_not_heeded_is_found_by_who_is_here_and_types(world: World) -> None:
+    assert present.present(world) == []
+    blocked, viewer = ids.encode(id_of(by_relation(world, "blocked"))), ids.encode(id_of(world.viewer.person))
+    cache.run_sync(put_fields(f"relations:{viewer}", [(blocked, FAR_AHEAD, b"")]))
+    cache.run_sync(put_fields(f"relations:{blocked}", [("!" + viewer, FAR_AHEAD, b"")]))
+    # What was let through just now is told again after a while.
+    names = [ids.encode(id_of(one.person)) for one in world.everybody]
+    cache.run_sync(("DEL", *[f"typing:told:{one}{other}" for one in names for other in names]))
+    found = {(one.surface, one.who, one.subject) for one in present.present(world)}
+    both = (("viewer", "blocked"), ("blocked", "viewer"))
+    assert found == {(surface, *pair) for surface in (present.PRESENCE, present.TYPING) for pair in both}
 
 
 @pytest.mark.usefixtures("_as_it_was")

@@ -267,6 +267,7 @@ PLANTED: dict[str, Callable[[World], str]] = {
     "reposts": emptied("reposts", lambda world: world.posts[0]),
     "chats": emptied("chats", lambda world: world.names[2]),
     "chat_requests": emptied("chat_requests", lambda world: world.names[0]),
+    "accepted": emptied("accepted", lambda world: world.names[1] + world.names[0]),
     "messages": emptied("messages", lambda world: world.names[0] + world.names[1]),
     "session": a_session_that_goes_on,
     GRAPH_USERS: a_user_whom_the_graph_calls_otherwise,

@@ -11,10 +11,7 @@ from shared.kernel import db, ids
 from shared.posts import actions
 from tests.client import Person, wait_until
 from tests.comments.thread import comment, id_of
-
-
-class Count(msgspec.Struct, frozen=True):
-    count: int
+from tests.locks import somebody_waits_for
 
 
 class Left(msgspec.Struct, frozen=True):
@@ -24,9 +21,6 @@ class Left(msgspec.Struct, frozen=True):
     engagements: int
 
 
-WAITING_FOR_ME = db.Statement(
-    "SELECT count(*) FROM pg_stat_activity WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid))", Count
-)
 LEFT = db.Statement(
     """SELECT (SELECT count(*) FROM comments WHERE post_id = p.id),
               (SELECT sum(reply_count) FROM comments WHERE post_id = p.id), p.comment_count,
@@ -57,7 +51,7 @@ def test_nothing_is_left_on_it(
         with db.transaction() as conn:
             assert actions.remove(conn, post_id, alice_id)
             asked = thread.submit(bob.ask, method, path.format(post=post["id"], comment=top["id"]), body)
-            wait_until(lambda: WAITING_FOR_ME.one(conn).count == 1)
+            wait_until(lambda: somebody_waits_for(conn))
         problem(asked.result(), 404, code)
     with db.connection() as conn:
         assert LEFT.one(conn, id=post_id) == Left(1, 0, 1, 0)

@@ -28,6 +28,7 @@ def test_hashtags(text: str, tags: list[str]) -> None:
         ("mail@example.com @@x @a_b.c!", ["a_b.c"]),
         ("@bob@example.social", []),
         ("@zoe @ann @zoe", ["zoe", "ann"]),
+        ("https://example.com/@bob w/@ann", ["ann"]),
     ],
 )
 def test_mentions_in_order(text: str, names: list[str]) -> None:

@@ -1,0 +1,79 @@
+"""One topic that somebody here subscribes to: its state, and when it is told."""
+
+import asyncio
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from realtime_service.frames import Event
+from shared.kernel import clock
+
+if TYPE_CHECKING:
+    from realtime_service.connection import Connection
+
+INTERVAL_SECONDS: Final = 0.5
+EVENTS: Final = {"post": "post.metrics", "comment": "comment.metrics", "presence": "presence.changed"}
+
+
+class Seen(NamedTuple):
+    """A topic's state as a user may see it, and the ids of what could hide it: people, and what it hangs on.
+
+    `version` is one that the state has, or has left behind. Of somebody's presence, `until` is until when they are or
+    were here.
+    """
+
+    state: bytes
+    rests_on: frozenset[int]
+    until: int = 0
+    version: int = 0
+
+
+class Topic:
+    """One subject that somebody here subscribes to: by the name that they know, on the channel of its id."""
+
+    __slots__ = ("channel", "due", "name", "newest", "rests_on", "sent_at", "subscribers", "version")
+
+    def __init__(self, name: str, channel: str, seen: Seen):
+        self.name = name
+        self.channel = channel
+        self.rests_on = seen.rests_on
+        self.subscribers: set[Connection] = set()
+        self.version = seen.version
+        self.newest = seen.state
+        self.sent_at = 0.0
+        self.due: asyncio.TimerHandle | None = None
+
+    def hear(self, payload: bytes) -> None:
+        """Take what came on its channel."""
+        version, _, state = payload.partition(b" ")
+        self.take(int(version), state)
+
+    def look(self, seen: Seen) -> bytes:
+        """The state to begin with, for who has just seen it so; what is older won't be told after it."""
+        if seen.version >= self.version:
+            self.version, self.newest = seen.version, seen.state
+        return seen.state
+
+    def take(self, version: int, state: bytes) -> None:
+        """Have this state told, now or when half a second has gone since the last; unless a newer one was told."""
+        if version <= self.version:
+            return
+        self.version, self.newest = version, state
+        if self.due is None:
+            loop = asyncio.get_running_loop()
+            self.due = loop.call_at(max(loop.time(), self.sent_at + INTERVAL_SECONDS), self._tell)
+
+    def event(self, state: bytes) -> Event:
+        """The event that tells a state of it."""
+        kind = EVENTS[self.channel.partition(":")[0]]
+        return Event(b'{"event":"%b","at":%d,"data":%b}' % (kind.encode(), clock.now_ms(), state), None)
+
+    def _tell(self) -> None:
+        self.due = None
+        self.sent_at = asyncio.get_running_loop().time()
+        event = self.event(self.newest)
+        for connection in self.subscribers:
+            connection.deliver(event)
+
+    def end(self) -> None:
+        """Nobody subscribes any more."""
+        if self.due is not None:
+            self.due.cancel()

@@ -1,0 +1,1 @@
+"""Presence: who is here just now, who was last here when, and who is typing."""
