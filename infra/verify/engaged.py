@@ -3,8 +3,6 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-import msgspec
-
 from infra.verify.judging import DROPPED, Kind, Wrong, drop, judge_map, owner, short, shown
 from shared.comments import projection as comments
 from shared.engagement import reads as engagement
@@ -33,10 +31,7 @@ def recent(
             if value is None:
                 continue
             says = newest(whose(key))
-            try:
-                has = kept.decoded(value)
-            except msgspec.MsgspecError:
-                has = None
+            has = kept.decoded(value)
             if has is None or not alike(whose(key), has, says):
                 yield Wrong(key, "what can't be read" if has is None else _listed(has), _listed(says))
 

@@ -164,15 +164,8 @@ def _judge_notifications(keys: Sequence[str]) -> Iterator[Wrong]:
             continue
         fresh = notified.newest(owner(key))
         if value != msgspec.msgpack.encode(fresh):
-            has = _entries(value)
+            has = notifications.NOTIFICATIONS.decoded(value)
             yield Wrong(key, "what can't be read" if has is None else _heads(has), _heads(fresh))
-
-
-def _entries(value: bytes) -> list[notifications.Entry] | None:
-    try:
-        return notifications.NOTIFICATIONS.decoded(value)
-    except msgspec.DecodeError:
-        return None
 
 
 def _heads(entries: list[notifications.Entry]) -> str:

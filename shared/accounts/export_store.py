@@ -9,15 +9,15 @@ from typing import Final
 import msgspec
 
 from shared.kernel import db, ids
+from shared.visibility.model import BLOCKED_BY_SQL, SEES_SQL
 
-# An item's place in its file.
-Position = int | str
+# How many items are read at a time.
+PAGE: Final = 500
 
 
 class ItemRow(msgspec.Struct, frozen=True):
     """One item of a file, in JSON."""
 
-    position: Position
     json: str
 
 
@@ -45,35 +45,21 @@ class ObjectRow(msgspec.Struct, frozen=True):
 
 
 class Section(msgspec.Struct, frozen=True):
-    """A file of the archive: a list of the items that its statement gives, `:limit` at a time past `:after`."""
+    """A file of the archive: a list of the items of a cursor, which its statement opens, and `NEXT` reads."""
 
     file: str
-    items: "db.Statement[ItemRow]"
-    start: Position
+    items: "db.Statement[None]"
 
 
-def _section(file: str, position: str, source: str, *, start: Position = -1, **fields: str) -> Section:
+def _section(file: str, position: str, source: str, **fields: str) -> Section:
     pairs = ", ".join(f"'{name}', {value}" for name, value in fields.items())
     return Section(
         file,
         db.Statement(
-            f"""SELECT {position}, CAST(json_build_object({pairs}) AS text)
-                  FROM {source} AND {position} > :after ORDER BY {position} LIMIT :limit""",
-            ItemRow,
+            f"""DECLARE items NO SCROLL CURSOR FOR SELECT CAST(json_build_object({pairs}) AS text)
+                  FROM {source} ORDER BY {position}"""
         ),
-        start,
     )
-
-
-def _id(column: str) -> str:
-    """An id as the API shows it: 13 characters of Crockford's base32 (shared/kernel/ids.py)."""
-    digit = f"substr('0123456789abcdefghjkmnpqrstvwxyz', CAST(({column} >> (5 * place)) & 31 AS integer) + 1, 1)"
-    return f"(SELECT string_agg({digit}, '' ORDER BY place DESC) FROM generate_series(0, 12) AS place)"
-
-
-def _made_at(column: str) -> str:
-    """The instant in an id (shared/kernel/ids.py)."""
-    return f"({column} >> {ids.RANDOM_BITS}) + {ids.EPOCH_MS}"
 
 
 def _url(object: str) -> str:
@@ -84,14 +70,16 @@ _MEDIA: Final = f"""(SELECT json_agg(json_build_object(
     'url', {_url("m ->> 'actual'")}, 'placeholder_url', {_url("m ->> 'placeholder'")},
     'content_type', m -> 'content_type', 'width', m -> 'width', 'height', m -> 'height', 'alt_text', m -> 'alt_text'))
   FROM jsonb_array_elements(p.media) AS m WHERE p.deleted_at IS NULL)"""
+# Nobody is named who is hidden from the user, or gone: the archive tells no more of others than the API.
+_SEEN: Final = SEES_SQL.format(other="o.id")
+_ACTS: Final = f"""notification_actors a JOIN users o ON o.id = a.actor_id
+    WHERE a.notification_id = n.id AND a.act_id IS NOT NULL AND {_SEEN}"""
 # The latest: who else reacted, say, is others' to tell, and there may be a million of them.
-_ACTORS: Final = f"""(SELECT coalesce(json_agg(json_build_object('username', act.username, 'at', act.at)), '[]') FROM (
-    SELECT o.username, {_made_at("a.act_id")} AS at FROM notification_actors a JOIN users o ON o.id = a.actor_id
-     WHERE a.notification_id = n.id AND a.act_id IS NOT NULL AND o.state = 'active'
-     ORDER BY a.act_id DESC LIMIT 100) act)"""
+_ACTORS: Final = f"""(SELECT json_agg(json_build_object('username', act.username, 'at', act.at)) FROM (
+    SELECT o.username, {ids.made_at_sql("a.act_id")} AS at FROM {_ACTS} ORDER BY a.act_id DESC LIMIT 100) act)"""
 _PICTURE: Final = f"(SELECT json_object_agg(size, {_url('name')}) FROM jsonb_each_text(u.picture) AS e (size, name))"
 
-# A statement may use `:user_id`, and `:media`, the address of public media.
+# A statement may use `:user_id`, `:username`, and `:media`, the address of public media.
 SECTIONS: Final = (
     _section(
         "profile.json",
@@ -115,7 +103,7 @@ SECTIONS: Final = (
         "sessions.json",
         "s.id",
         "sessions s WHERE s.user_id = :user_id",
-        id=_id("s.id"),
+        id=ids.encoded_sql("s.id"),
         user_agent="s.user_agent",
         created_at="s.created_at",
         last_used_at="s.last_used_at",
@@ -127,7 +115,7 @@ SECTIONS: Final = (
         "posts.json",
         "p.id",
         "posts p WHERE p.author_id = :user_id",
-        id=_id("p.id"),
+        id=ids.encoded_sql("p.id"),
         type="p.type",
         media=_MEDIA,
         description="p.description",
@@ -144,9 +132,9 @@ SECTIONS: Final = (
         "comments.json",
         "c.id",
         "comments c WHERE c.author_id = :user_id",
-        id=_id("c.id"),
-        post_id=_id("c.post_id"),
-        parent_id=f"CASE WHEN c.parent_id IS NOT NULL THEN {_id('c.parent_id')} END",
+        id=ids.encoded_sql("c.id"),
+        post_id=ids.encoded_sql("c.post_id"),
+        parent_id=f"CASE WHEN c.parent_id IS NOT NULL THEN {ids.encoded_sql('c.parent_id')} END",
         text="c.text",
         attachment_url=f"""CASE WHEN c.deleted_at IS NULL THEN {_url("c.attachment ->> 'actual'")} END""",
         mentions="c.mentions",
@@ -162,11 +150,11 @@ SECTIONS: Final = (
         """engagements e
            WHERE e.user_id = :user_id AND num_nonnulls(e.reaction_id, e.save_id, e.repost_id) > 0""",
         subject_type="e.kind",
-        subject_id=_id("e.subject_id"),
+        subject_id=ids.encoded_sql("e.subject_id"),
         reaction="e.emoji",
-        reacted_at=_made_at("e.reaction_id"),
-        saved_at=_made_at("e.save_id"),
-        reposted_at=_made_at("e.repost_id"),
+        reacted_at=ids.made_at_sql("e.reaction_id"),
+        saved_at=ids.made_at_sql("e.save_id"),
+        reposted_at=ids.made_at_sql("e.repost_id"),
     ),
     # What others wrote is theirs to tell.
     _section(
@@ -174,15 +162,15 @@ SECTIONS: Final = (
         "m.id",
         """messages m JOIN users o ON o.id = m.recipient_id
            WHERE m.sender_id = :user_id""",
-        id=_id("m.id"),
+        id=ids.encoded_sql("m.id"),
         client_id="m.client_id",
-        to="o.username",
+        to=f"CASE WHEN {_SEEN} THEN o.username END",
         content="m.content",
-        reply_to=f"CASE WHEN m.reply_to_id IS NOT NULL THEN {_id('m.reply_to_id')} END",
+        reply_to=f"CASE WHEN m.reply_to_id IS NOT NULL THEN {ids.encoded_sql('m.reply_to_id')} END",
         reaction="m.sender_emoji",
         received_reaction="m.recipient_emoji",
         hidden="m.hidden_by_sender",
-        sent_at=_made_at("m.id"),
+        sent_at=ids.made_at_sql("m.id"),
         delivered_at="m.delivered_at",
         read_at="m.read_at",
         edited_at="m.edited_at",
@@ -191,47 +179,46 @@ SECTIONS: Final = (
     _section(
         "message_reactions.json",
         "m.id",
-        """messages m JOIN users o ON o.id = m.sender_id
-           WHERE m.recipient_id = :user_id AND m.recipient_emoji IS NOT NULL AND o.state <> 'deleted'""",
-        message_id=_id("m.id"),
+        f"""messages m JOIN users o ON o.id = m.sender_id
+           WHERE m.recipient_id = :user_id AND m.recipient_emoji IS NOT NULL AND {_SEEN}""",
+        message_id=ids.encoded_sql("m.id"),
         sender="o.username",
         reaction="m.recipient_emoji",
     ),
     _section(
         "chats.json",
         "c.other_id",
-        """chat_members c JOIN users o ON o.id = c.other_id
-           WHERE c.user_id = :user_id AND o.state <> 'deleted'""",
+        f"""chat_members c JOIN users o ON o.id = c.other_id
+           WHERE c.user_id = :user_id AND {_SEEN}""",
         username="o.username",
         box="c.box",
-        updated_at=_made_at("c.position"),
-        delivered_up_to=_id("nullif(c.delivered_up_to, 0)"),
-        read_up_to=_id("nullif(c.read_up_to, 0)"),
-        cleared_up_to=_id("nullif(c.cleared_up_to, 0)"),
+        updated_at=ids.made_at_sql("c.position"),
+        delivered_up_to=ids.encoded_sql("nullif(c.delivered_up_to, 0)"),
+        read_up_to=ids.encoded_sql("nullif(c.read_up_to, 0)"),
+        cleared_up_to=ids.encoded_sql("nullif(c.cleared_up_to, 0)"),
     ),
     _section(
         "mentions.json",
         "m.mention_id",
-        "mentions m WHERE m.user_id = :user_id",
-        post_id=_id("m.post_id"),
-        at=_made_at("m.mention_id"),
+        "mentions m WHERE m.user_id = :user_id AND m.mention_id IS NOT NULL",
+        post_id=ids.encoded_sql("m.post_id"),
+        at=ids.made_at_sql("m.mention_id"),
     ),
-    # By what they were told: of comments the names alone are kept, and no index leads to them.
+    # By the names that comments keep: no username is ever changed, or given to another.
     _section(
         "comment_mentions.json",
-        "a.act_id",
-        """notifications n JOIN notification_actors a ON a.notification_id = n.id
-           WHERE n.user_id = :user_id AND n.type = 'mention' AND starts_with(n.subject, 'comment:')""",
-        comment_id="substr(n.subject, 9)",
-        at=_made_at("a.act_id"),
+        "c.id",
+        "comments c WHERE c.mentions @> ARRAY[CAST(:username AS text)] AND c.mentions <> '{}'",
+        comment_id=ids.encoded_sql("c.id"),
+        at="c.created_at",
     ),
     _section(
         "reports.json",
         "r.id",
         "reports r WHERE r.reporter_id = :user_id",
-        id=_id("r.id"),
+        id=ids.encoded_sql("r.id"),
         subject_type="r.subject_type",
-        subject_id=_id("r.subject_id"),
+        subject_id=ids.encoded_sql("r.subject_id"),
         reason="r.reason",
         detail="r.detail",
         created_at="r.created_at",
@@ -244,15 +231,16 @@ SECTIONS: Final = (
         "notification_settings s WHERE s.user_id = :user_id",
         unwanted_notifications="s.unwanted",
     ),
-    # Whom they follow, block or mute. Who follows them is others' to tell, and shown as usernames alone.
+    # Whom they follow, block or mute, but for who has blocked them: their lists leave those out as well. Who follows
+    # them is others' to tell, and shown as usernames alone.
     _section(
         "relationships.json",
         "r.other_id",
-        """relationships r JOIN users o ON o.id = r.other_id
-           WHERE r.user_id = :user_id AND o.state <> 'deleted'
+        f"""relationships r JOIN users o ON o.id = r.other_id
+           WHERE r.user_id = :user_id AND o.state <> 'deleted' AND NOT {BLOCKED_BY_SQL.format(other="o.id")}
              AND (r.follow_id IS NOT NULL OR r.blocked_at IS NOT NULL OR r.muted_at IS NOT NULL)""",
         username="o.username",
-        followed_at=_made_at("r.follow_id"),
+        followed_at=ids.made_at_sql("r.follow_id"),
         blocked_at="r.blocked_at",
         muted_at="r.muted_at",
     ),
@@ -260,28 +248,25 @@ SECTIONS: Final = (
         "followers.json",
         "r.follow_id",
         """relationships r JOIN users o ON o.id = r.user_id
-           WHERE r.other_id = :user_id AND o.state = 'active'""",
+           WHERE r.other_id = :user_id AND r.follow_id IS NOT NULL AND o.state = 'active'""",
         username="o.username",
-        followed_at=_made_at("r.follow_id"),
+        followed_at=ids.made_at_sql("r.follow_id"),
     ),
     _section(
         "notifications.json",
         "n.id",
-        """notifications n
-           WHERE n.user_id = :user_id AND n.latest_id IS NOT NULL""",
-        id=_id("n.id"),
+        f"notifications n WHERE n.user_id = :user_id AND n.latest_id IS NOT NULL AND EXISTS (SELECT FROM {_ACTS})",
+        id=ids.encoded_sql("n.id"),
         type="n.type",
         subject="n.subject",
-        at=_made_at("n.latest_id"),
+        at=ids.made_at_sql(f"(SELECT a.act_id FROM {_ACTS} ORDER BY a.act_id DESC LIMIT 1)"),
         actors=_ACTORS,
-        actor_count="n.actor_count",
         unread="n.unread",
     ),
     _section(
         "uploads.json",
         "u.object",
         "uploads u WHERE u.user_id = :user_id",
-        start="",
         url=f"CASE WHEN u.purpose <> 'message' THEN {_url('u.object')} END",
         purpose="u.purpose",
         variant="u.variant",
@@ -291,6 +276,8 @@ SECTIONS: Final = (
         attached_to="u.attached_to",
     ),
 )
+
+NEXT = db.Statement(f"FETCH {PAGE} FROM items", ItemRow)
 
 # The account, locked: of two requests at once the second sees the first.
 LOCK = db.Statement("SELECT created_at FROM users WHERE id = :user_id AND state = 'active' FOR NO KEY UPDATE", WhenRow)

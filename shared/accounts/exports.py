@@ -16,7 +16,6 @@ from shared.kernel.problems import TooManyRequests, Unauthorized
 
 # How long the link is good for, and the archive is kept. Cloud Storage signs for a week at most.
 KEPT_MS: Final = 3 * DAY_MS
-_PAGE: Final = 500
 _SWEEP_BATCH: Final = 100
 
 
@@ -64,27 +63,27 @@ def make(event: ExportRequested) -> None:
 
 def _write(file: BinaryIO, user_id: int, username: str) -> None:
     counts: dict[str, int] = {}
+    whose = {"user_id": user_id, "username": username, "media": settings().media_base_url}
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for section in store.SECTIONS:
             with archive.open(section.file, "w", force_zip64=True) as out:
-                counts[section.file] = _write_items(out, section, user_id)
+                counts[section.file] = _write_items(out, section, whose)
         index = {"username": username, "made_at": clock.now_ms(), "items": counts}
         archive.writestr("index.json", msgspec.json.format(msgspec.json.encode(index)))
 
 
-def _write_items(out: Any, section: store.Section, user_id: int) -> int:
+def _write_items(out: Any, section: store.Section, whose: dict[str, Any]) -> int:
     """A list, a page at a time: an account of any size takes the same memory."""
-    count, after = 0, section.start
+    count = 0
     out.write(b"[")
-    while True:
-        with db.connection() as conn:
-            rows = section.items.all(conn, user_id=user_id, after=after, limit=_PAGE, media=settings().media_base_url)
-        for row in rows:
-            out.write((b",\n" if count else b"\n") + row.json.encode())
-            count, after = count + 1, row.position
-        if len(rows) < _PAGE:
-            out.write(b"\n]\n")
-            return count
+    with db.transaction() as conn:
+        section.items.run(conn, **whose)
+        while rows := store.NEXT.all(conn):
+            for row in rows:
+                out.write((b",\n" if count else b"\n") + row.json.encode())
+                count += 1
+    out.write(b"\n]\n")
+    return count
 
 
 class Link(msgspec.Struct, frozen=True):

@@ -18,7 +18,7 @@ from shared.kernel import cache, db, guard, ids, running, single_flight
 from shared.kernel.endpoint import Caller, CommentId, Encoded, PostId
 from shared.kernel.pages import PageQuery, refilled
 from shared.kernel.problems import NotFound
-from shared.kernel.projection import VERSION_DIGITS, body_of, version_of
+from shared.kernel.projection import ask_beginning, body_of, version_of
 from shared.posts import reads as posts
 from shared.profiles import mentions
 from shared.profiles import reads as profiles
@@ -239,7 +239,7 @@ def _viewer(done: Engagement | None) -> bytes:
 
 def ask_there(comment_id: int) -> cache.Command:
     """The command for `take_there`: the beginning of a comment's card, with its author."""
-    return ("GETRANGE", projection.key(comment_id), 0, VERSION_DIGITS + ids.LENGTH - 1)
+    return ask_beginning(projection.key(comment_id), ids.LENGTH)
 
 
 async def take_there(comment_ids: Sequence[int], replies: Sequence[bytes | None]) -> list[int]:
@@ -247,7 +247,7 @@ async def take_there(comment_ids: Sequence[int], replies: Sequence[bytes | None]
 
     What was deleted is not, tombstones neither.
     """
-    bodies = await _take_bodies(comment_ids, [reply or None for reply in replies])
+    bodies = await _take_bodies(comment_ids, replies)
     return [comment_id for comment_id, body in bodies.items() if body and author_of(body) != NOBODY]
 
 

@@ -120,11 +120,6 @@ class SaidRow(msgspec.Struct, frozen=True):
     version: int
 
 
-def _visible(user_id: str) -> str:
-    """Whether the user in a column is there, and `:user_id` may see them."""
-    return SEES_SQL.format(other=user_id)
-
-
 _COLUMNS: Final = ", ".join(field.name for field in msgspec.structs.fields(CommentRow))
 _QUALIFIED: Final = ", ".join(f"c.{field.name}" for field in msgspec.structs.fields(CommentRow))
 _POST_COLUMNS: Final = ", ".join(f"p.{field.name}" for field in msgspec.structs.fields(PostRow))
@@ -135,7 +130,7 @@ _ME: Final = f"(SELECT to_json(me) FROM (SELECT {_USER_COLUMNS} FROM users u WHE
 _NAMED: Final = f"""SELECT ARRAY(SELECT u.username
                  FROM unnest(CAST(:mentions AS text[])) WITH ORDINALITY AS m (username, place)
                  JOIN users u ON u.username = m.username
-                WHERE {_visible("u.id")} ORDER BY m.place) AS mentions"""
+                WHERE {SEES_SQL.format(other="u.id")} ORDER BY m.place) AS mentions"""
 
 # One statement, one round trip: the comment, the counts of what it hangs on and of its post, the event, and all that
 # the answer shows. What it replies to is locked before the post, as by who deletes: so that no two wait for each other.
@@ -168,7 +163,7 @@ WITH {parent}post AS MATERIALIZED (
 SELECT {me}, (SELECT to_json(made) FROM made), {hangs_on}, (SELECT to_json(counted) FROM counted), {parent_deleted}
 """
 _SHARED: Final = {
-    "post_visible": _visible("p.author_id"),
+    "post_visible": SEES_SQL.format(other="p.author_id"),
     "named": _NAMED,
     "comment": _QUALIFIED,
     "posts": _POST_COLUMNS,
@@ -191,7 +186,7 @@ REPLY = db.Statement(
         **_SHARED,
         parent=f"""parent AS MATERIALIZED (
   SELECT c.id, c.post_id, c.deleted_at FROM comments c
-   WHERE c.id = :parent_id AND NOT c.gone AND (c.deleted_at IS NOT NULL OR ({_visible("c.author_id")}))
+   WHERE c.id = :parent_id AND NOT c.gone AND (c.deleted_at IS NOT NULL OR ({SEES_SQL.format(other="c.author_id")}))
      FOR NO KEY UPDATE
 ), """,
         post_id="(SELECT post_id FROM parent)",
@@ -215,7 +210,7 @@ EDIT = db.Statement(
          edited_at = greatest(:now, coalesce(c.edited_at, c.created_at) + 1)
     FROM named, posts p
    WHERE c.id = :id AND c.author_id = :user_id AND c.deleted_at IS NULL AND (:text <> '' OR c.attachment IS NOT NULL)
-     AND p.id = c.post_id AND p.deleted_at IS NULL AND {_visible("p.author_id")}
+     AND p.id = c.post_id AND p.deleted_at IS NULL AND {SEES_SQL.format(other="p.author_id")}
   RETURNING {_QUALIFIED}, old.mentions AS mentioned
 ), told AS (
   INSERT INTO outbox (topic, payload, trace, created_at)
@@ -275,8 +270,8 @@ DELETE = db.Statement(
 REMOVE = db.Statement(_DELETE.format(may="true"), DeletedRow)
 # Why a change was refused.
 SEEN = db.Statement(
-    f"""SELECT to_json(s), s.post_is_there AND {_visible("s.post_author_id")}
-              AND (s.deleted_at IS NOT NULL OR ({_visible("s.author_id")}))
+    f"""SELECT to_json(s), s.post_is_there AND {SEES_SQL.format(other="s.post_author_id")}
+              AND (s.deleted_at IS NOT NULL OR ({SEES_SQL.format(other="s.author_id")}))
          FROM (SELECT {_QUALIFIED}, p.deleted_at IS NULL AS post_is_there
                  FROM comments c JOIN posts p ON p.id = c.post_id WHERE c.id = :id AND NOT c.gone) s""",
     SeenRow,
@@ -309,12 +304,13 @@ COMMENTED = db.Statement(
     CommentedRow,
 )
 # What `:author_id` said on a post, but for replies to its owner, which are told as such: a look-up for each of those
-# that is newer. Each comment made or deleted moves the post's version, so nothing is newer under the same one.
+# that is newer; with NOT EXISTS it would be a join, for which Postgres may read all comments there are. Each comment
+# made or deleted moves the post's version, so nothing is newer under the same one.
 SAID_ON_POST = db.Statement(
     """SELECT (SELECT c.id FROM comments c
                 WHERE c.author_id = :author_id AND c.post_id = :post_id AND c.deleted_at IS NULL
-                  AND NOT EXISTS (SELECT FROM comments parent
-                                   WHERE parent.id = c.parent_id AND parent.author_id = c.post_author_id)
+                  AND (SELECT parent.author_id FROM comments parent WHERE parent.id = c.parent_id)
+                      IS DISTINCT FROM c.post_author_id
                 ORDER BY c.id DESC LIMIT 1), version
          FROM posts WHERE id = :post_id""",
     SaidRow,
@@ -330,7 +326,7 @@ SAID_IN_REPLY = db.Statement(
 
 _THERE: Final = """comments s JOIN posts p ON p.id = s.post_id
    WHERE s.id = :subject_id AND s.deleted_at IS NULL AND p.deleted_at IS NULL"""
-_VISIBLE: Final = f"({_visible('s.author_id')} AND {_visible('s.post_author_id')})"
+_VISIBLE: Final = f"({SEES_SQL.format(other='s.author_id')} AND {SEES_SQL.format(other='s.post_author_id')})"
 
 
 def _reaction(*, undo: bool) -> db.Statement[EngagedRow]:

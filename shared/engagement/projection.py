@@ -11,7 +11,7 @@ from typing import Any, Final
 from shared.engagement.model import NOTHING, Engagement, Part
 from shared.engagement.store import ActRow, EngagementRow
 from shared.kernel import cache, ids
-from shared.kernel.projection import body_of, put_fields
+from shared.kernel.projection import field_of, put_fields
 from shared.kernel.recent import Recent
 
 FILLED_WITH: Final = 1000
@@ -44,12 +44,12 @@ def take(subjects: Sequence[int], reply: Any) -> Taken | None:
     """What is done of `subjects`, and those that the map doesn't tell of; None where there is no map."""
     if reply[0] is None:
         return None
-    floor = ids.decode((body_of(reply[0]) or b"").decode())
+    floor = ids.decode((field_of(reply[0]) or b"").decode())
     found: dict[int, Engagement] = {}
     unknown: list[int] = []
     for subject, value in zip(subjects, reply[1:], strict=True):
         if value is not None:
-            found[subject] = _decoded(body_of(value) or b"")
+            found[subject] = _decoded(field_of(value) or b"")
         elif subject >= floor:
             found[subject] = NOTHING
         else:

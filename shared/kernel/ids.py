@@ -56,6 +56,17 @@ def decode(text: str) -> int:
     return number
 
 
+def encoded_sql(number: str) -> str:
+    """`encode` for SQL, of an expression that is an id."""
+    digit = f"substr('{ALPHABET}', CAST(({number} >> (5 * place)) & 31 AS integer) + 1, 1)"
+    return f"(SELECT string_agg({digit}, '' ORDER BY place DESC) FROM generate_series(0, {LENGTH - 1}) AS place)"
+
+
 def made_at(number: int) -> int:
     """The instant in an id, in milliseconds since the epoch."""
     return (number >> RANDOM_BITS) + EPOCH_MS
+
+
+def made_at_sql(number: str) -> str:
+    """`made_at` for SQL, of an expression that is an id."""
+    return f"({number} >> {RANDOM_BITS}) + {EPOCH_MS}"

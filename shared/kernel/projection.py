@@ -1,7 +1,8 @@
 """Projections in Redis converge: a value carries the version of its row, and only a newer one takes its place.
 
-A value is 16 digits of version, then the body. An empty body is a tombstone: what it stood for is gone, and an older
-fill that comes late can't bring it back.
+A value is 16 digits of version, then the letter of its form, then the body. A tombstone has the version alone: what it
+stood for is gone, and an older fill that comes late can't bring it back. What has another form is a miss. The fields of
+a map are versioned in the same way, but have no form.
 """
 
 from collections.abc import Iterable
@@ -10,7 +11,11 @@ from typing import Final
 from shared.kernel.cache import Command, Script
 
 VERSION_DIGITS: Final = 16
+# Another letter whenever a body says something else, or says it otherwise: what was kept before is not read as if it
+# were of today.
+FORM: Final = b"b"
 KEPT_SECONDS: Final = 24 * 3600
+_HEAD: Final = VERSION_DIGITS + len(FORM)
 
 _PUT: Final = Script("""
 if redis.call('GETRANGE', KEYS[1], 0, 15) <= ARGV[1] then
@@ -33,7 +38,7 @@ redis.call('EXPIRE', KEYS[1], ARGV[1])
 
 def put(key: str, version: int, body: bytes, ttl_seconds: int = KEPT_SECONDS) -> Command:
     """The command that sets `key`, unless something newer is there."""
-    return _PUT.command([key], [f"{version:016d}", body, ttl_seconds])
+    return _PUT.command([key], [f"{version:016d}", FORM + body if body else b"", ttl_seconds])
 
 
 def put_fields(key: str, fields: list[tuple[str, int, bytes]], ttl_seconds: int = KEPT_SECONDS) -> Command:
@@ -59,8 +64,22 @@ def _bytes(part: str | bytes | int) -> bytes:
     return part if isinstance(part, bytes) else str(part).encode()
 
 
+def ask_beginning(key: str, length: int) -> Command:
+    """The command for the first `length` bytes of a body, a reply to which `body_of` takes; empty for a miss."""
+    return ("GETRANGE", key, 0, _HEAD + length - 1)
+
+
 def body_of(reply: bytes | None) -> bytes | None:
     """The body of a value as read: None for a miss, empty for a tombstone."""
+    if not reply:
+        return None
+    if len(reply) == VERSION_DIGITS:
+        return b""
+    return reply[_HEAD:] if reply.startswith(FORM, VERSION_DIGITS) else None
+
+
+def field_of(reply: bytes | None) -> bytes | None:
+    """The body of a map's field as read: None where there is none."""
     return None if reply is None else reply[VERSION_DIGITS:]
 
 

@@ -74,13 +74,17 @@ class Recent(Generic[E]):
             ("DEL", self._key(owner)),
         ]
 
-    def decoded(self, value: bytes) -> list[E]:
-        """What Redis holds as `value`."""
-        return self._decoder.decode(value)
+    def decoded(self, value: bytes | None) -> list[E] | None:
+        """What Redis holds as `value`; None for a miss, which one is that was kept in an older form."""
+        try:
+            return None if value is None else self._decoder.decode(value)
+        except msgspec.DecodeError:
+            return None
 
     async def _newest(self, owner: Owner, reply: Any, load: Load[E]) -> list[E]:
-        if reply[0] is not None:
-            return self.decoded(reply[0])
+        entries = self.decoded(reply[0])
+        if entries is not None:
+            return entries
         # A change that Redis was told of has given it another generation: who asks for this one misses nothing.
         generation = reply[1] or b""
         return await single_flight.shared((self._key(owner), generation), lambda: self._fill(owner, generation, load))

@@ -11,7 +11,7 @@ from shared.kernel import cache, db, guard, ids, running, single_flight
 from shared.kernel.endpoint import Caller, Encoded, PostId, Username
 from shared.kernel.pages import PageQuery, refilled
 from shared.kernel.problems import NotFound
-from shared.kernel.projection import VERSION_DIGITS, body_of, version_of
+from shared.kernel.projection import VERSION_DIGITS, ask_beginning, body_of, version_of
 from shared.posts import projection, store
 from shared.posts.model import PostViewer
 from shared.profiles import mentions
@@ -100,12 +100,12 @@ async def look(
 
 def ask_author(post_id: int) -> cache.Command:
     """The command for `take_author`: the beginning of a post's card, for what hangs on a post."""
-    return ("GETRANGE", projection.key(post_id), 0, VERSION_DIGITS + ids.LENGTH - 1)
+    return ask_beginning(projection.key(post_id), ids.LENGTH)
 
 
 async def take_author(post_id: int, reply: bytes | None) -> int | None:
     """Who made a post, in the reply to `ask_author`; of Postgres on a miss. None if the post is gone."""
-    body = (await _take_bodies([post_id], [reply or None])).get(post_id)
+    body = (await _take_bodies([post_id], [reply])).get(post_id)
     return ids.decode(body[:_AUTHOR].decode()) if body else None
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from shared.kernel import cache, db, ids, running, single_flight
-from shared.kernel.projection import VERSION_DIGITS, body_of
+from shared.kernel.projection import VERSION_DIGITS, field_of
 from shared.visibility import store
 
 _TTL_SECONDS: Final = 3600
@@ -54,7 +54,7 @@ def ask(viewer_id: int, others: Sequence[int]) -> cache.Command:
 
 async def take(viewer_id: int, others: Sequence[int], reply: Sequence[Any]) -> set[int]:
     """Those of `others` who follow the viewer, by the reply to `ask`; of Postgres where Redis doesn't know."""
-    bodies = dict(zip(others, map(body_of, reply), strict=True))
+    bodies = dict(zip(others, map(field_of, reply), strict=True))
     missing = [other for other, body in bodies.items() if body is None or body == _UNKNOWN]
     found = {other for other, body in bodies.items() if body == b"f"}
     if missing:

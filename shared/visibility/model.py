@@ -51,14 +51,17 @@ MAY_SEE_SQL: Final = """NOT EXISTS (
     SELECT FROM relationships b WHERE b.blocked_at IS NOT NULL
        AND ((b.user_id = {other} AND b.other_id = :user_id) OR (b.user_id = :user_id AND b.other_id = {other})))"""
 
+# Whether `other` has blocked `:user_id`, for SQL. A look-up.
+BLOCKED_BY_SQL: Final = """EXISTS (
+    SELECT FROM relationships b WHERE b.user_id = {other} AND b.other_id = :user_id AND b.blocked_at IS NOT NULL)"""
+
 # Whether the user with the id `other` is there, and `may_see` lets `:user_id` see them, for SQL. Three look-ups.
 SEES_SQL: Final = "(EXISTS (SELECT FROM users v WHERE v.id = {other} AND v.state = 'active') AND " + MAY_SEE_SQL + ")"
 
 
-# Whom of `mentions`, an array of usernames, `:user_id` may not see: who is gone, or hidden. Three look-ups each.
+# Whom of `mentions`, an array of usernames, `:user_id` may not see: who is gone, or hidden. Four look-ups each.
 HIDDEN_MENTIONS_SQL: Final = f"""ARRAY(SELECT m.username FROM unnest({{mentions}}) AS m (username)
-    WHERE NOT EXISTS (SELECT FROM users v
-                       WHERE v.username = m.username AND v.state = 'active' AND {MAY_SEE_SQL.format(other="v.id")}))"""
+    WHERE NOT EXISTS (SELECT FROM users u WHERE u.username = m.username AND {SEES_SQL.format(other="u.id")}))"""
 
 
 def shows_in_feed(relation: Relation, *, own: bool) -> bool:

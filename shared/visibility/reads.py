@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from shared.kernel import cache, db, ids, running, single_flight
-from shared.kernel.projection import body_of, put_fields
+from shared.kernel.projection import field_of, put_fields
 from shared.visibility import followed_by, store
 from shared.visibility.model import STRANGERS, Relation
 
@@ -42,9 +42,9 @@ def _of_map(others: Sequence[int], reply: Any) -> dict[int, Relation]:
         if own is None and inbound is None:
             relations[other] = STRANGERS
             continue
-        flags = body_of(own) or b""
+        flags = field_of(own) or b""
         relations[other] = Relation(
-            following=b"f" in flags, blocking=b"b" in flags, muting=b"m" in flags, blocked_by=bool(body_of(inbound))
+            following=b"f" in flags, blocking=b"b" in flags, muting=b"m" in flags, blocked_by=bool(field_of(inbound))
         )
     return relations
 

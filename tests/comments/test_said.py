@@ -24,6 +24,12 @@ SAY = db.Statement(
               :author, 'Old', :now, CASE WHEN n > :many / 10 THEN CAST(:now AS bigint) END, n > :many / 10
          FROM generate_series(1, CAST(:many AS integer)) AS said (n)"""
 )
+# And what others say: as on a real database, one's own is little of all, whatever else there is on this one.
+OTHERS_SAY = db.Statement(
+    """INSERT INTO comments (id, post_id, post_author_id, author_id, text, created_at)
+       SELECT CAST(:parent AS bigint) + :many + n, :post_id, :owner, :owner, 'Newer', :now
+         FROM generate_series(1, 20 * CAST(:many AS integer)) AS said (n)"""
+)
 SAID = {"on_post": store.SAID_ON_POST, "in_reply": store.SAID_IN_REPLY}
 
 
@@ -34,15 +40,9 @@ def test_it_is_a_look_up_however_much_was_said_and_deleted(alice: Person, bob: P
     values = {"author_id": id_of(bob), "post_id": ids.decode(post["id"]), "parent_id": ids.decode(top["id"])}
     with db.unlimited() as conn:
         conn.command("BEGIN; SET LOCAL enable_seqscan = off")  # and never committed: it is nobody's count
-        SAY.run(
-            conn,
-            post_id=values["post_id"],
-            owner=id_of(alice),
-            parent=values["parent_id"],
-            author=values["author_id"],
-            now=clock.now_ms(),
-            many=MANY,
-        )
+        where = {"post_id": values["post_id"], "parent": values["parent_id"], "owner": id_of(alice)}
+        for say, who in ((SAY, {"author": values["author_id"]}), (OTHERS_SAY, {})):
+            say.run(conn, **where, **who, now=clock.now_ms(), many=MANY)
         conn.command("ANALYZE comments")
         sql = re.sub(r":(\w+)", lambda name: str(values[name[1]]), SAID[which].sql)
         explain = db.Statement(f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {sql}", PlanRow)

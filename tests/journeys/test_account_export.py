@@ -14,11 +14,12 @@ import httpx
 import pytest
 
 from infra.local.stack import Stack
-from shared.accounts import exports, mail
+from shared.accounts import export_store, exports, mail
 from shared.accounts.model import ExportMade, ExportRequested
 from shared.kernel import db, ids
 from shared.kernel.upkeep import UpkeepDue
 from shared.profiles import reads as profiles
+from tests.chat.talk import friends, react, write
 from tests.client import Format, Mailbox, Person, Visitor, sign_up, wait_until
 
 Problem = Callable[[httpx.Response, int, str], dict[str, Any]]
@@ -178,12 +179,57 @@ def test_a_large_account_is_written_a_page_at_a_time(
 ) -> None:
     posts = [alice.post_photo(str(number), seed=number)["id"] for number in range(5)]
     user_id = profiles.named([alice.username])[alice.username]
-    monkeypatch.setattr(exports, "_PAGE", 2)
+    monkeypatch.setattr(export_store, "NEXT", db.Statement("FETCH 2 FROM items", export_store.ItemRow))
     file = io.BytesIO()
     exports._write(file, user_id, alice.username)
     held = read(file.getvalue())
     assert [post["id"] for post in held["posts.json"]] == posts
     assert len({one["url"] for one in held["uploads.json"]}) == 10
+
+
+def archive_of(person: Person) -> dict[str, Any]:
+    person.post("/v1/me/export")
+    return read(download(link_to(person)[0]).content)
+
+
+def test_nobody_is_named_whom_its_owner_may_not_see(alice: Person, bob: Person, person: Callable[[], Person]) -> None:
+    carol = person()
+    posts = [alice.post_photo("Hers", seed=seed) for seed in range(2)]
+    for one, liked in ((bob, posts), (carol, posts[:1])):
+        for post in liked:
+            one.put(f"/v1/posts/{post['id']}/reaction", {"emoji": "🔥"})
+        friends(one, alice)
+        write(alice, one, "For you")
+        react(alice, write(one, alice, "For you"), "🌊")
+    wait_until(lambda: sum(group["actor_count"] for group in alice.get("/v1/notifications")["items"]) == 5)
+    for one in (bob, carol):
+        alice.put(f"/v1/users/{one.username}/mute")
+    bob.put(f"/v1/users/{alice.username}/block")
+    assert alice.ask("PUT", f"/v1/users/{bob.username}/block").status_code == 404  # and done all the same
+
+    held = archive_of(alice)
+    assert [name for name, items in held.items() if bob.username in json.dumps(items)] == []
+    told = {(one["type"], *[actor["username"] for actor in one["actors"]]) for one in held["notifications.json"]}
+    assert told == {("reaction", carol.username), ("follow", carol.username)}
+    assert [one["to"] for one in held["messages.json"]] == [None, carol.username]
+    for name in ("chats.json", "relationships.json", "followers.json"):
+        assert [one["username"] for one in held[name]] == [carol.username]
+    assert [one["sender"] for one in held["message_reactions.json"]] == [carol.username]
+
+
+def test_each_post_and_comment_that_names_its_owner_is_in_it(alice: Person, bob: Person) -> None:
+    post, name = alice.post_photo(), f"@{alice.username}"
+    texts = (name, f"{name} again", "Nobody", f"@{bob.username}", f"{name}x")
+    said = [bob.post(f"/v1/posts/{post['id']}/comments", {"text": text}) for text in texts]
+    bob.patch(f"/v1/comments/{said[1]['id']}", {"text": "Nobody"})
+    bob.patch(f"/v1/comments/{said[2]['id']}", {"text": name})
+    posts = [bob.post_photo(name, seed=seed) for seed in range(2)]
+    bob.patch(f"/v1/posts/{posts[0]['id']}", {"description": "Nobody"})
+    held = archive_of(alice)
+    assert held["mentions.json"] == [{"post_id": posts[1]["id"], "at": made_at(posts[1])}]
+    assert held["comment_mentions.json"] == [
+        {"comment_id": one["id"], "at": one["created_at"]} for one in (said[0], said[2])
+    ]
 
 
 def test_a_visitor_has_nothing_to_take(visitor: Visitor, problem: Problem) -> None:

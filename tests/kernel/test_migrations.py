@@ -1,5 +1,6 @@
 """Migrations: in order, once, whole or not at all, whoever else migrates."""
 
+import re
 import subprocess
 import sys
 import threading
@@ -25,6 +26,15 @@ class Applied(msgspec.Struct, frozen=True):
 
 APPLIED = db.Statement("SELECT version, name FROM schema_migrations ORDER BY version", Applied)
 TABLES = db.Statement("SELECT count(*) FROM pg_tables WHERE schemaname = 'public' AND tablename = :name", Found)
+# Up to this one they make a database that nobody reads yet.
+LIVE_SINCE = 11
+# Tables that were there before, and from which this transaction keeps out who reads.
+KEPT_OUT = db.Statement(
+    """SELECT count(*) FROM pg_locks JOIN pg_class c ON c.oid = relation
+        WHERE pid = pg_backend_pid() AND mode = 'AccessExclusiveLock' AND relname = ANY(CAST(:tables AS text[]))""",
+    Found,
+)
+NAMES = db.Statement("SELECT 0, tablename FROM pg_tables WHERE schemaname = 'public'", Applied)
 WAITING = db.Statement("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted", Found)
 SLEEPING = db.Statement("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'", Found)
 
@@ -88,6 +98,24 @@ def test_those_of_the_product_apply_as_the_command_does_it(database: str, server
     assert first.stdout.splitlines() == [f"applied {one.file}" for one in migrations(FOLDER)]
     again = command()
     assert (again.returncode, again.stdout) == (0, "")
+
+
+def test_no_index_is_built_while_nobody_can_read(database: str):
+    assert database
+    made, later = migrations()[:LIVE_SINCE], migrations()[LIVE_SINCE:]
+    built: list[str] = []
+    with db.unlimited() as conn:
+        for migration in made:
+            conn.command(migration.sql)
+        for migration in later:
+            tables = [row.name for row in NAMES.all(conn)]
+            conn.command("BEGIN")
+            for statement in re.split(r";\n(?=[A-Z-])", migration.sql):
+                if "CREATE INDEX" in statement and KEPT_OUT.one(conn, tables=tables).n:
+                    built.append(f"{migration.file}: {statement}")
+                conn.command(statement)
+            conn.command("COMMIT")
+    assert built == []
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,14 @@ def test_what_is_filled_is_read_until_it_changes(owner: int) -> None:
     assert listing.asked == 2
 
 
+def test_what_was_kept_in_an_older_form_is_a_miss(owner: int) -> None:
+    listing = Listing(3)
+    older = msgspec.msgpack.encode([{"position": 9, "name": "a"}])
+    cache.run_sync(("SET", f"test:{ids.encode(owner)}", older))
+    assert [taken(owner, listing, before, 2) for before in (None, 2)] == [[3, 2], [1]]
+    assert listing.asked == 1
+
+
 def test_beyond_what_is_kept_the_list_itself_is_asked(owner: int) -> None:
     listing = Listing(12)
     assert taken(owner, listing, None, 5) == [12, 11, 10, 9, 8]

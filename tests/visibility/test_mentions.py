@@ -1,5 +1,6 @@
 """A mention leads to a person: nobody is named to who must not see them, nor anybody who is gone. The text stays."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +8,8 @@ import pytest
 
 from infra.leaks import plant
 from infra.local.stack import Stack
+from shared.kernel import cache
+from shared.kernel.projection import FORM
 from tests.client import Format, Person, Visitor, sign_up, trips, wait_until
 
 
@@ -102,6 +105,22 @@ def test_nobody_is_named_live_across_a_block(person: Callable[[], Person]) -> No
     assert told == reader.get(f"/v1/posts/{post['id']}")
     assert (told["mentions"], told["entities"]) == ([], [])
     assert third.get(f"/v1/posts/{post['id']}")["mentions"] == [other.username]
+
+
+def test_nobody_is_named_by_what_was_kept_in_an_older_form(scene: Scene) -> None:
+    plant.block(scene.other, scene.reader)
+    scene.check(scene.seen(), scene.reader)
+    keys = [f"post:{scene.post}", f"comment:{scene.comment}", f"comment:{scene.reply}"]
+    (kept,) = cache.run_sync(("MGET", *keys))
+    for key, value in zip(keys, kept, strict=True):
+        ((version, form, head, body),) = re.findall(rb"^(\d{16})(.)([^{]+)({.+)$", value)
+        assert form == FORM
+        # As it was before bodies said first who is mentioned.
+        ((first, rest),) = re.findall(rb"^{(\"mentions\":\[.+?\]),(.+)$", body)
+        older = b"{" + (rest[:-1] + b"," + first + b"}" if rest.endswith(b"}}") else rest + b"," + first)
+        cache.run_sync(("SET", key, version + head + older))
+    scene.check(scene.public(scene.reader), scene.reader)
+    assert cache.run_sync(("MGET", *keys)) == [kept]
 
 
 def test_it_costs_no_trip_once_it_was_shown(scene: Scene) -> None:
