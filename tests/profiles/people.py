@@ -65,7 +65,9 @@ def insert_followers(owner: Person, count: int, *, days_ago: int = 1) -> list[st
 
 def insert_users(count: int) -> list[int]:
     """The ids of users whom nobody needs to be."""
-    made = [ids.new_id() for _ in range(count)]
+    # One after the other: of so many within a millisecond two might be drawn alike.
+    first = ids.new_id()
+    made = [first + n for n in range(count)]
     with db.transaction() as conn:
         INSERT_USERS.run(conn, ids=made, names=[f"u{secrets.token_hex(8)}" for _ in made], now=clock.now_ms())
         events.emit(conn, *map(UserChanged, made))
