@@ -3,5 +3,5 @@ CREATE INDEX notifications_of_comment ON notifications (subject_id) WHERE starts
 -- All that is said on somebody's posts, replies too: those who were told of it are told when the posts are hidden.
 CREATE INDEX comments_below ON comments (post_author_id, post_id, id) WHERE NOT gone;
 -- Of the unread the newest are counted.
+CREATE INDEX notifications_newest_unread ON notifications (user_id, latest_id) WHERE latest_id IS NOT NULL AND unread;
 DROP INDEX notifications_unread;
-CREATE INDEX notifications_unread ON notifications (user_id, latest_id) WHERE latest_id IS NOT NULL AND unread;

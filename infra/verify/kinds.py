@@ -286,7 +286,7 @@ PAIRS: Final = ("placed", chat.MESSAGES.name, accepted.ACCEPTED.name)
 # What is in Redis alone, for a while; Postgres has nothing to compare it with.
 PASSING: Final = {
     *(f"{name}:{mark}" for name in KINDS for mark in ("building", "dropped", "generation", "undone")),
-    "limit", "ticket", "inbox", "live", "sent", "presence", "typing",
+    "limit", "ticket", "inbox", "live", "heard", "presence", "typing",
 }  # fmt: skip
 GRAPH_USERS: Final = "graph user"
 GRAPH_FOLLOWS: Final = "graph follow"

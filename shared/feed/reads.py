@@ -6,7 +6,7 @@ from functools import partial
 from typing import Final
 
 from shared.feed import projection, store
-from shared.feed.model import FEEDS, MERGED_MOST, TOLD, Entry, FeedRepost, decoded, is_mark, mark_of
+from shared.feed.model import FEEDS, MERGED_MOST, TOLD, Entry, FeedRepost, decoded, mark_of
 from shared.kernel import cache, db, ids, running, single_flight
 from shared.kernel.endpoint import Caller, Encoded
 from shared.kernel.pages import PageQuery, cursor, join
@@ -83,13 +83,9 @@ async def _of_postgres(user_id: int, before: int | None, count: int) -> list[Ent
 
 async def build(user_id: int) -> bool:
     """Build a user's feed in Redis from Postgres, unless more authors are merged into it than may be: then False."""
-    # Asked before anything is begun, since it is at every page of such a feed; and again by `newest`, which goes by the
-    # mark: who rises in between has theirs put in.
-    if len(await running.in_thread(_merged, user_id)) > MERGED_MOST:
-        return False
     (mark,) = await cache.run(FEEDS.begin_building(user_id))
-    members = await running.in_thread(newest, user_id)
-    if any(map(is_mark, members[MERGED_MOST:])):
+    members = await running.in_thread(_newest, user_id)
+    if members is None:
         return False
     await cache.run(FEEDS.fill(user_id, mark, members))
     return True
@@ -97,15 +93,18 @@ async def build(user_id: int) -> bool:
 
 def newest(user_id: int) -> list[str]:
     """A user's feed as it is kept in Redis, of Postgres: marks, and entries of all whom they don't mark."""
-    merged = sorted(_merged(user_id), reverse=True)
+    return _newest(user_id) or []
+
+
+def _newest(user_id: int) -> list[str] | None:
+    """As `newest`; None if more are merged into it than may be, since then it isn't kept."""
+    with db.connection() as conn:
+        rows = store.MERGED.all(conn, user_id=user_id, limit=MERGED_MOST + 1)
+    if len(rows) > MERGED_MOST:
+        return None
+    merged = sorted((row.id for row in rows), reverse=True)
     entries = _entries_in_postgres(user_id, ids.MAX, FEEDS.keep - len(merged), merged)
     return [*map(mark_of, merged), *[entry.encoded() for entry in entries]]
-
-
-def _merged(user_id: int) -> list[int]:
-    """Whom to merge into a user's feed: all, or one more than may be."""
-    with db.connection() as conn:
-        return [row.id for row in store.MERGED.all(conn, user_id=user_id, limit=MERGED_MOST + 1)]
 
 
 async def _build_told(authors: list[int]) -> None:

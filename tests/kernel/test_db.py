@@ -287,6 +287,8 @@ def test_every_statement_of_the_product_fits_the_schema(servers: Servers):
         migrate()
         with db.unlimited() as conn:
             for one in statements:
+                if one.sql.startswith("FETCH "):
+                    continue  # what it gives is its cursor's
                 _, columns, _ = conn._raw.prepare_statement(to_statement(one.sql)[0], ())
                 given = [column["name"] for column in columns or ()]
                 wanted = None if one.row is None else one.row.__struct_fields__
