@@ -295,9 +295,9 @@ def test_a_feed_that_more_are_merged_into_than_may_be_is_read_of_postgres(
     reader = id_of(crowd[0])
     monkeypatch.setattr(reads, "MERGED_MOST", 0)
     cache.run_sync(FEEDS.forget(reader))
-    # Each of its pages asks for it to be built: that is one question, and nothing is begun.
+    # Each of its pages asks for it to be built: that is one question, and nothing is kept.
     assert asyncio.run(counted(reads.build(reader))) == (False, {"redis": 1, "postgres": 1})
-    assert cache.run_sync(("EXISTS", *FEEDS.keys([reader]))) == [0]
+    assert cache.run_sync(("EXISTS", FEEDS.key(reader))) == [0]
     monkeypatch.undo()
     assert feed_of(crowd[0])[0] == post
 
