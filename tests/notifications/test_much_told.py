@@ -56,7 +56,9 @@ def test_a_block_looks_up_what_is_between_the_two(
     owner, other = (alice, bob) if whose == "alice" else (bob, alice)
     values = {"user_id": found[owner.username], "other_id": found[other.username]}
     with told_much(values["user_id"]) as conn:
-        assert most_looked_at(conn, store.LOOK_BETWEEN, values) <= NEWEST
+        # Not at what the owner was told. All comments that other tests made may be: they are few, and Postgres would
+        # rather read them all than look some up.
+        assert most_looked_at(conn, store.LOOK_BETWEEN, values) < MANY / 2
         assert LOOKED_AT.one(conn).count == count
 
 
@@ -71,9 +73,7 @@ def test_of_the_unread_the_newest_are_looked_at(stack: Stack, alice: Person) -> 
 def told_much(user_id: int) -> Iterator[db.Connection]:
     """A transaction in which that one has been told of much. It is never committed: nobody else is told of it."""
     with db.unlimited() as conn:
-        # Where all else is little, as here, Postgres would rather read all of it than look things up.
-        conn.command("BEGIN; SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off")
-        conn.command("SET LOCAL enable_mergejoin = off")
+        conn.command("BEGIN; SET LOCAL enable_seqscan = off")
         try:
             TELL.run(conn, user_id=user_id, newest=ids.new_id(), many=MANY)
             conn.command("ANALYZE notifications")
