@@ -12,9 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 
 from shared.accounts import erasure, exports, proofs, store
 from shared.accounts.model import AccountErased, ExportMade, PasswordChanged, PasswordResetRequested, SignupRequested
-from shared.kernel import clock, db, ids, mail
-
-_MARK = db.Statement("INSERT INTO effects_done (effect, done_at) VALUES (:effect, :now) ON CONFLICT DO NOTHING")
+from shared.kernel import db, events, ids, mail
 
 
 class _DoneRow(msgspec.Struct, frozen=True):
@@ -85,7 +83,7 @@ def _send(effect: str, to: str, subject: str, template: str, **values: str) -> N
     html = _templates().get_template(f"{template}.html").render(values)
     mail.send(to, subject, text, html, message_key=effect.replace(":", "."))
     with db.connection() as conn:
-        _MARK.run(conn, effect=effect, now=clock.now_ms())
+        events.first_time(conn, effect)
 
 
 @cache

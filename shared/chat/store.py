@@ -17,7 +17,7 @@ from shared.chat.model import (
 )
 from shared.kernel import db
 from shared.profiles.reads import UserRow
-from shared.visibility.model import MAY_SEE_SQL
+from shared.visibility.model import SEES_SQL
 
 
 class MessageRow(msgspec.Struct, frozen=True):
@@ -141,12 +141,6 @@ _RETURNED: Final = ", ".join(
 _WITH_REPLY: Final = "LEFT JOIN messages r ON r.id = s.reply_to_id"
 
 
-def _visible(user_id: str) -> str:
-    """Whether the user in a column is there, and `:user_id` may see them."""
-    sees = MAY_SEE_SQL.format(other=user_id)
-    return f"EXISTS (SELECT FROM users v WHERE v.id = {user_id} AND v.state = 'active') AND {sees}"
-
-
 def _hidden_by(user_id: str) -> str:
     return f"CASE WHEN s.sender_id = {user_id} THEN s.hidden_by_sender ELSE s.hidden_by_recipient END"
 
@@ -188,7 +182,7 @@ def _noted(source: str) -> str:
 # Whom `:user_id` names, if they may write to each other.
 _TARGET: Final = f"""target AS MATERIALIZED (
   SELECT u.id FROM users u
-   WHERE u.username = :username AND u.id <> :user_id AND {_visible("u.id")}
+   WHERE u.username = :username AND u.id <> :user_id AND {SEES_SQL.format(other="u.id")}
      AND EXISTS (SELECT FROM users me WHERE me.id = :user_id AND me.state = 'active')
 )"""
 # One statement, one round trip: the chat, the message, how it stands with both, the event, and all that the answer
@@ -279,7 +273,7 @@ UNREAD_CHATS = db.Statement(
     f"""SELECT count(*) FROM (
           SELECT FROM chat_members m
            WHERE m.user_id = :user_id AND m.box = 'inbox' AND m.position > m.read_up_to
-             AND {_visible("m.other_id")} AND {_UNREAD} > 0
+             AND {SEES_SQL.format(other="m.other_id")} AND {_UNREAD} > 0
            LIMIT 1000) unread""",
     CountRow,
 )
@@ -337,7 +331,7 @@ DECLINE = _changing("box = 'declined'", "m.box <> 'declined'")
 _OTHER: Final = "CASE WHEN s.sender_id = :user_id THEN s.recipient_id ELSE s.sender_id END"
 _REACHED: Final = f"""messages s JOIN chat_members m ON m.user_id = :user_id AND m.other_id = {_OTHER}
    WHERE s.id = :id AND :user_id IN (s.sender_id, s.recipient_id) AND {_IN_CHAT}"""
-_SEES: Final = _visible("m.other_id")
+_SEES: Final = SEES_SQL.format(other="m.other_id")
 SEEN = db.Statement(f"SELECT s.sender_id, s.deleted_at IS NOT NULL, {_SEES} FROM {_REACHED}", SeenRow)
 
 
