@@ -107,7 +107,7 @@ def confirm_subject(user_id: int) -> str:
 
 def devices(caller: Caller, query: PageQuery) -> Page[model.Device]:
     """A page of the caller's sessions, the latest first. Of Postgres: it is asked for too seldom to be cached."""
-    before = query.before("s")
+    before = query.before("l")
     with db.connection() as conn:
         rows = store.DEVICES.all(
             conn,
@@ -124,7 +124,7 @@ def devices(caller: Caller, query: PageQuery) -> Page[model.Device]:
             )
             for row in page
         ],
-        cursor("s", page[-1].id) if len(rows) > len(page) else None,
+        cursor("l", page[-1].id) if len(rows) > len(page) else None,
     )
 
 
