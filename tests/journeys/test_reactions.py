@@ -120,7 +120,7 @@ def test_a_hot_write_is_one_round_trip_to_postgres(bob: Person, post: dict[str, 
         assert (trips(answer, "postgres"), trips(answer, "redis")) == (1, 2)
 
 
-def test_warm_reads_are_two_round_trips_to_redis(alice: Person, bob: Person, post: dict[str, Any]) -> None:
+def test_warm_reads_are_two_round_trips_to_redis_or_one(alice: Person, bob: Person, post: dict[str, Any]) -> None:
     bob.follow(alice.username)
     bob.put(f"/v1/posts/{post['id']}/reaction", {"emoji": "🦊"})
     bob.put(f"/v1/posts/{post['id']}/repost")
