@@ -41,7 +41,6 @@ class World:
         self.told = [self.teller.post_photo(seed=n)["id"] for n in range(SLOTS)]
         self.comment = comment(self.author, {"id": self.posts[1]})
         promoted(self.reader)
-        self.reader.follow(self.teller.username)
         for person in self.people:
             write(self.author, person, "Hello")
 
@@ -112,9 +111,8 @@ def relation(lister: Person, path: str, people: list[Person], name: str, *, of_t
     return Listing(path, lister, by_user, partial(done, "PUT"), lambda slot, _: done("DELETE", slot))
 
 
-def engaged(reader: Person, path: str, posts: list[str], name: str, *, actor: Person | None = None) -> Listing:
-    """A list of posts that somebody engaged with."""
-    by = actor or reader
+def engaged(by: Person, path: str, posts: list[str], name: str) -> Listing:
+    """A list of posts that its reader engaged with."""
     body = {"emoji": "👍"} if name == "reaction" else None
 
     def put(slot: int) -> str:
@@ -124,7 +122,7 @@ def engaged(reader: Person, path: str, posts: list[str], name: str, *, actor: Pe
     moves: dict[str, Callable[[int], object]] = {}
     if name == "reaction":
         moves["up"] = lambda slot: by.put(f"/v1/posts/{posts[slot]}/{name}", {"emoji": "🌻"})
-    return Listing(path, reader, by_id, put, lambda _, key: by.delete(f"/v1/posts/{key}/{name}"), moves)
+    return Listing(path, by, by_id, put, lambda _, key: by.delete(f"/v1/posts/{key}/{name}"), moves)
 
 
 def engaging(world: World, subject: str, name: str) -> Listing:
@@ -296,11 +294,14 @@ def sessions(world: World) -> Listing:
 def reports(world: World, state: str) -> Listing:
     """Reports: resolving one takes it out of the open ones, and puts it among the resolved."""
 
+    # What is said of one post is resolved together.
+    posts = world.posts if state == "open" else world.told
+
     def resolve(_: int, key: str) -> None:
         world.reader.post(f"/v1/reports/{key}/resolution", {"action": "dismiss"})
 
     def put(slot: int) -> str:
-        made: str = reported(world.people[slot], "post", world.posts[slot])["id"]
+        made: str = reported(world.people[slot], "post", posts[slot])["id"]
         if state == "resolved":
             resolve(slot, made)
         return made
@@ -310,7 +311,8 @@ def reports(world: World, state: str) -> Listing:
 
 # By endpoint, and which of its lists.
 LISTINGS: Final[dict[str, Callable[[World], Listing]]] = {
-    "get_feed": lambda w: engaged(w.reader, "/v1/feed", w.posts, "repost", actor=w.teller),
+    # One's own reposts are in one's feed at once; others' take their time.
+    "get_feed": lambda w: engaged(w.teller, "/v1/feed", w.posts, "repost"),
     "list_blocked": lambda w: relation(w.keeper, "/v1/me/blocked", w.people, "block"),
     "list_chats inbox": lambda w: chats(w, w.author, "inbox"),
     "list_chats requests": lambda w: chats(w, w.reader, "requests"),
@@ -319,7 +321,7 @@ LISTINGS: Final[dict[str, Callable[[World], Listing]]] = {
     "list_followers": lambda w: relation(
         w.author, f"/v1/users/{w.author.username}/followers", w.people, "follow", of_theirs=True
     ),
-    "list_following": lambda w: relation(w.teller, f"/v1/users/{w.teller.username}/following", w.people, "follow"),
+    "list_following": lambda w: relation(w.author, f"/v1/users/{w.author.username}/following", w.people, "follow"),
     "list_mentioned_posts": mentioning,
     "list_messages": messages,
     "list_muted": lambda w: relation(w.author, "/v1/me/muted", w.people, "mute"),
