@@ -1,7 +1,7 @@
 """Walks over lists whose entries move: what the cursor holds, and where that ends."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 import pytest
@@ -50,7 +50,7 @@ class Listing:
         return sorted(self.at, key=lambda entry_id: -self.at[entry_id])
 
     def page(self, limit: int, after: str | None) -> tuple[list[int], str | None]:
-        async def visible(found: list[Entry]) -> list[tuple[int, bytes]]:
+        async def visible(found: Sequence[Entry]) -> list[tuple[int, bytes]]:
             return [(entry.position, b"%d" % entry.id) for entry in found]
 
         async def ask() -> bytes:
@@ -78,7 +78,8 @@ def test_what_moves_is_seen_once_also_beyond_what_redis_keeps(listing: Listing) 
     listing.move(order[20], 99)  # still to come, and comes first
     listing.move(order[25], listing.at[order[8]])  # or somewhere among those seen
     for n in range(6):
-        listing.move(ids.new_id(), 200 + n)  # came since
+        # Came since; in the same millisecond it might come along.
+        listing.move(ids.new_id() + (10 << ids.RANDOM_BITS), 200 + n)
     rest: list[int] = []
     while after is not None:
         found, after = listing.page(4, after)

@@ -136,7 +136,10 @@ def engaging(world: World, subject: str, name: str) -> Listing:
     moves: dict[str, Callable[[int], object]] = {}
     if name == "reaction":
         moves["up"] = lambda slot: world.people[slot].put(f"{subject}/{name}", {"emoji": "🌻"})
-    take = lambda slot, _: world.people[slot].delete(f"{subject}/{name}")  # noqa: E731
+
+    def take(slot: int, _: str) -> None:
+        world.people[slot].delete(f"{subject}/{name}")
+
     return Listing(f"{subject}/{name}s", world.reader, by_user, put, take, moves)
 
 
