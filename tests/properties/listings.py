@@ -20,6 +20,8 @@ from tests.moderation.accounts import promoted, reported
 
 SLOTS: Final = 5
 Item = dict[str, Any]
+# The keys of a page, its limit, and the cursor for the next one.
+Pages = Iterator[tuple[list[str], int, str | None]]
 
 
 def by_id(item: Item) -> str:
@@ -83,8 +85,8 @@ class Listing:
         parameters = f"limit={limit}" + ("" if cursor is None else f"&cursor={cursor}")
         return person.ask("GET", f"{self.path}{'&' if '?' in self.path else '?'}{parameters}")
 
-    def pages(self, limits: Iterable[int]) -> Iterator[tuple[list[str], int, str | None]]:
-        """The keys of each page, its limit, and the cursor for the next one."""
+    def pages(self, limits: Iterable[int]) -> Pages:
+        """Page after page, each read when it is asked for."""
         cursor: str | None = None
         for limit in limits:
             page = self.ask(self.reader, limit, cursor).raise_for_status().json()

@@ -13,7 +13,8 @@ from infra import targets
 from infra.local.stack import Stack
 from shared.kernel import cache
 from shared.kernel.endpoint import ENDPOINTS
-from tests.properties.listings import LISTINGS, SLOTS, Listing, World
+from tests.client import standing_still
+from tests.properties.listings import LISTINGS, SLOTS, Listing, Pages, World
 
 Problem = Callable[..., dict[str, Any]]
 ACTS = ("nothing", "put", "take", "up", "up", "down", "late", "lose")
@@ -109,6 +110,20 @@ def test_what_moves_at_the_same_time_is_seen_once(lists: Lists, name: str) -> No
     finally:
         over.set()
         mover.join()
+
+
+def test_walks_go_on_while_redis_stands_still(lists: Lists) -> None:
+    walks: list[tuple[list[str], list[str], Pages]] = []
+    for listing in map(lists.shown, MOVING):
+        whole, pages = listing.keys(), listing.pages([2, 1, *[2] * SLOTS])
+        seen = next(pages)[0]
+        for slot in range(SLOTS):
+            listing.happen("down" if listing.there[slot] in seen else "up", slot)
+        walks.append((whole, seen + next(pages)[0], pages))
+    with standing_still(lists.world.stack, "valkey"):
+        for whole, seen, pages in walks:
+            seen += [key for keys, *_ in pages for key in keys]
+            assert sorted(key for key in seen if key in whole) == sorted(whole)
 
 
 def test_a_cursor_is_of_one_list(lists: Lists, problem: Problem) -> None:
