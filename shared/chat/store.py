@@ -179,14 +179,9 @@ def _noted(source: str) -> str:
 )"""
 
 
-def _user(row: str) -> str:
-    fields = ", ".join(f"'{field.name}', {row}.{field.name}" for field in msgspec.structs.fields(UserRow))
-    return f"json_build_object({fields})"
-
-
 # Whom `:user_id` names, if they may write to each other.
 _TARGET: Final = f"""target AS MATERIALIZED (
-  SELECT u.id, json_build_array({_user("me")}, {_user("u")}) AS users
+  SELECT u.id, json_build_array({db.json_of("me", UserRow)}, {db.json_of("u", UserRow)}) AS users
     FROM users u JOIN users me ON me.id = :user_id AND me.state = 'active'
    WHERE u.username = :username AND u.id <> :user_id AND u.state = 'active' AND {MAY_SEE_SQL.format(other="u.id")}
 )"""
