@@ -55,12 +55,12 @@ class EngagedRow(CommentRow, frozen=True):
 
 
 class MadeRow(msgspec.Struct, frozen=True):
-    """What came of making a comment: who wanted to, and where it could be made it, what it hangs on, and its post.
+    """What came of making a comment: who wanted to, if there is a post; what was made, what it hangs on, and its post.
 
     `parent_deleted`: what it was to reply to may be seen, but was deleted.
     """
 
-    author: UserRow
+    author: UserRow | None
     comment: CommentRow | None
     parent: CommentRow | None
     post: PostRow | None
@@ -141,9 +141,10 @@ _NAMED: Final = f"""SELECT {SEEN_OF_SQL.format(names="CAST(:mentions AS text[])"
 # deleted meanwhile.
 _MAKE: Final = """
 WITH {parent}post AS MATERIALIZED (
-  SELECT p.id, p.author_id FROM posts p
-   WHERE p.id = {post_id} AND p.deleted_at IS NULL AND {post_visible}
-     AND EXISTS (SELECT FROM users me WHERE me.id = :user_id AND me.state = 'active')
+  SELECT p.id, p.author_id, {me} AS me
+    FROM posts p JOIN users a ON a.id = p.author_id AND a.state = 'active'
+    JOIN users me ON me.id = :user_id AND me.state = 'active'
+   WHERE p.id = {post_id} AND p.deleted_at IS NULL AND {may_see}
 ), counted AS (
   UPDATE posts p SET comment_count = p.comment_count + 1, version = p.version + 1 FROM post{alive}
    WHERE p.id = post.id AND p.deleted_at IS NULL
@@ -163,14 +164,15 @@ WITH {parent}post AS MATERIALIZED (
          :trace, :now
     FROM made
 )
-SELECT {me}, (SELECT to_json(made) FROM made), {hangs_on}, (SELECT to_json(counted) FROM counted), {parent_deleted}
+SELECT (SELECT me FROM post), (SELECT to_json(made) FROM made), {hangs_on}, (SELECT to_json(counted) FROM counted),
+       {parent_deleted}
 """
 _SHARED: Final = {
-    "post_visible": SEES_SQL.format(other="p.author_id"),
+    "may_see": MAY_SEE_SQL.format(other="p.author_id"),
     "named": _NAMED,
     "comment": _QUALIFIED,
     "posts": _POST_COLUMNS,
-    "me": _ME,
+    "me": db.json_of("me", UserRow),
 }
 MAKE = db.Statement(
     _MAKE.format(

@@ -32,6 +32,7 @@ __all__ = [
     "UniqueViolation",
     "connection",
     "disconnect",
+    "json_of",
     "retrying",
     "together",
     "transaction",
@@ -104,6 +105,12 @@ class Statement(Generic[R]):
         return self.row(*row)
 
 
+def json_of(row: str, kind: type[msgspec.Struct]) -> str:
+    """SQL for the JSON of a row, of those of its columns that `kind` has as fields."""
+    columns = ", ".join(f"'{field.name}', {row}.{field.name}" for field in msgspec.structs.fields(kind))
+    return f"json_build_object({columns})"
+
+
 def _has_struct(kind: Any) -> bool:
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return True
@@ -134,7 +141,6 @@ class Pool:
 
     def give_back(self, conn: Connection) -> None:
         """Take a connection back; a broken one is closed, with all that idled: their server went with it."""
-        conn.detach()
         if conn.broken or not conn.is_idle:
             conn.close()
             self.close()
@@ -183,9 +189,10 @@ class Pool:
         try:
             conn.attach()
             alive = conn.is_alive()
+        except OSError:
+            pass
         finally:
             if not alive:
-                conn.detach()
                 conn.close()
         if not alive:
             self.close()  # they idled longer still
