@@ -44,7 +44,7 @@ class Listing:
 
     def move(self, entry_id: int, position: int) -> None:
         self.at[entry_id] = position
-        cache.run_sync(*RECENT.changed(self.owner))
+        cache.run_sync(RECENT.changed(self.owner))
 
     def in_order(self) -> list[int]:
         return sorted(self.at, key=lambda entry_id: -self.at[entry_id])
@@ -67,7 +67,7 @@ class Listing:
 def listing(stack: Stack) -> Iterator[Listing]:
     made = Listing(30)
     yield made
-    cache.run_sync(("DEL", f"moving:{ids.encode(made.owner)}", f"moving:generation:{ids.encode(made.owner)}"))
+    cache.run_sync(("DEL", RECENT.key(made.owner)))
 
 
 def test_what_moves_is_seen_once_also_beyond_what_redis_keeps(listing: Listing) -> None:
