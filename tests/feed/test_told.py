@@ -6,7 +6,7 @@ import pytest
 
 from infra.local.stack import Stack
 from tests.client import PASSWORD, Format, Live, Person, wait_until
-from tests.notifications.heard import wait_until_heard
+from tests.heard import wait_until_heard
 
 Feed = dict[str, str | None]
 
