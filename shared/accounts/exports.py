@@ -27,7 +27,9 @@ def request(caller: Caller) -> Export:
             raise Unauthorized("session_ended", "This session has ended. Sign in again.")
         newest = store.NEWEST.maybe(conn, user_id=caller.user_id)
         if newest is not None and newest.at > now - DAY_MS:
-            raise TooManyRequests(-(-(newest.at + DAY_MS - now) // 1000), "one_export_a_day")
+            # Never more than a day, by whoever's clock it was asked for.
+            wait = min(newest.at + DAY_MS - now, DAY_MS)
+            raise TooManyRequests(-(-wait // 1000), "one_export_a_day")
         store.INSERT.run(
             conn,
             id=export_id,
