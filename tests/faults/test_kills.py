@@ -12,7 +12,7 @@ import pytest
 from websockets.exceptions import WebSocketException
 
 from infra.local.stack import Stack, ephemeral
-from tests.client import Person, processes, sign_up, wait_until
+from tests.client import Person, Refused, processes, sign_up, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -56,7 +56,7 @@ class Listener(threading.Thread):
                             live.receive(0.2)
                         except TimeoutError:
                             continue
-            except (OSError, WebSocketException, TimeoutError, AssertionError):
+            except (OSError, WebSocketException, TimeoutError, Refused):
                 self._over.wait(0.1)
 
     def finish(self) -> list[dict[str, Any]]:
