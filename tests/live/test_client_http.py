@@ -102,9 +102,12 @@ def test_many_threads_renew_the_tokens_once_also_if_the_answer_is_lost(
         earlier.setattr(tokens, "ACCESS_SECONDS", -1)
         stale, _ = tokens.issue_access(claims.user_id, ids.decode(alice.session["id"]))
     client = Client(wire.url, tokens=msgspec.structs.replace(alice.tokens, access_token=stale))
+    asked: list[str] = []
+    client.http.event_hooks["request"].append(lambda request: asked.append(request.url.path))
     with ThreadPoolExecutor(8) as threads:
         found = list(threads.map(lambda _: client.get("/v1/me")["user"]["username"], range(16)))
     assert set(found) == {alice.username}
+    assert asked.count("/v1/session/refresh") == 1
     assert client.tokens is not None
     assert client.tokens.access_token != stale
     client.keep(msgspec.structs.replace(client.tokens, access_token=stale))
