@@ -12,14 +12,15 @@ from infra.local.stack import Stack
 from tests.client import Person, sign_up, wait_until
 
 READERS = 64
-MENTIONED = 24
+# So few that each is mentioned by more posts than make a page, two by each post: as many as posts commonly mention.
+MENTIONED = 6
 AUTHORS = 5
 POSTS_EACH = 14  # in all twice as many as there are connections: writes under way at one time are of different posts
 PAGE = 20
 
 
 class People:
-    """Readers who follow all authors; each author has posts, which mention the readers."""
+    """Readers who follow all authors; each author has posts, each of which mentions two of a few readers."""
 
     def __init__(self, stack: Stack) -> None:
         with ThreadPoolExecutor(8) as threads:
@@ -28,10 +29,11 @@ class People:
             pairs = [(reader, author) for reader in self.readers for author in self.authors]
             list(threads.map(lambda pair: pair[0].follow(pair[1].username), pairs))
             self.mentioned = self.readers[:MENTIONED]
-            mentions = " ".join(f"@{reader.username}" for reader in self.mentioned)
+            names = itertools.cycle(f"@{reader.username}" for reader in self.mentioned)
+            texts = [f"Measured {next(names)} {next(names)}" for _ in range(AUTHORS * POSTS_EACH)]
             # One more than a page, so that a page is full and has a successor.
             posters = self.authors * POSTS_EACH
-            self.posts = list(threads.map(lambda author: author.post_photo(f"Measured {mentions}"), posters))
+            self.posts = list(threads.map(lambda author, text: author.post_photo(text), posters, texts))
             # One more than a page here too.
             said = itertools.islice(itertools.cycle(self.readers), PAGE + 1)
             talk = f"/v1/posts/{self.posts[0]['id']}/comments"

@@ -146,7 +146,7 @@ def _reacted(
     if not row.visible:
         raise NotFound("comment_not_found")  # what was undone stays so
     author = profiles.card(row.author_id, row.username, row.name, row.picture)
-    return Encoded(mentions.without(reads.spliced(projection.body(row), author, done), row.hidden))
+    return Encoded(mentions.without(reads.spliced(projection.body(row), author, done), {*row.mentions} - {*row.seen}))
 
 
 def _common(caller: Caller, text: str) -> dict[str, Any]:

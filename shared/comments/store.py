@@ -9,7 +9,7 @@ from shared.engagement.model import change_sql
 from shared.kernel import db
 from shared.posts.reads import PostRow
 from shared.profiles.reads import UserRow
-from shared.visibility.model import SEES_SQL
+from shared.visibility.model import MAY_SEE_SQL, SEEN_OF_SQL, SEES_SQL
 
 
 class CommentRow(msgspec.Struct, frozen=True):
@@ -37,7 +37,7 @@ class EngagedRow(CommentRow, frozen=True):
     """A comment after its engagement with a user was changed, or found as wished; what its author's card is made of.
 
     `changed`: whether there was anything to change. `visible`: whether the user may see the comment. Comments are
-    neither saved nor reposted. `hidden` are those whom it mentions and the user may not see.
+    neither saved nor reposted. `seen` are those whom it mentions and the user may see.
     """
 
     username: str
@@ -50,7 +50,7 @@ class EngagedRow(CommentRow, frozen=True):
     engagement_version: int
     act_id: int
     visible: bool
-    hidden: list[str]
+    seen: list[str]
 
 
 class MadeRow(msgspec.Struct, frozen=True):
@@ -127,10 +127,7 @@ _USER_COLUMNS: Final = ", ".join(f"u.{field.name}" for field in msgspec.structs.
 _ME: Final = f"(SELECT to_json(me) FROM (SELECT {_USER_COLUMNS} FROM users u WHERE u.id = :user_id) me)"
 
 # Of those mentioned, who may be: in order.
-_NAMED: Final = f"""SELECT ARRAY(SELECT u.username
-                 FROM unnest(CAST(:mentions AS text[])) WITH ORDINALITY AS m (username, place)
-                 JOIN users u ON u.username = m.username
-                WHERE {SEES_SQL.format(other="u.id")} ORDER BY m.place) AS mentions"""
+_NAMED: Final = f"""SELECT {SEEN_OF_SQL.format(names="CAST(:mentions AS text[])")} AS mentions"""
 
 # One statement, one round trip: the comment, the counts of what it hangs on and of its post, the event, and all that
 # the answer shows. What it replies to is locked before the post, as by who deletes: so that no two wait for each other.
@@ -324,9 +321,10 @@ SAID_IN_REPLY = db.Statement(
 )
 
 
-_THERE: Final = """comments s JOIN posts p ON p.id = s.post_id
+_THERE: Final = """comments s JOIN posts p ON p.id = s.post_id JOIN users u ON u.id = s.author_id
    WHERE s.id = :subject_id AND s.deleted_at IS NULL AND p.deleted_at IS NULL"""
-_VISIBLE: Final = f"({SEES_SQL.format(other='s.author_id')} AND {SEES_SQL.format(other='s.post_author_id')})"
+_VISIBLE: Final = f"""(u.state = 'active' AND {MAY_SEE_SQL.format(other="s.author_id")}
+   AND {SEES_SQL.format(other="s.post_author_id")})"""
 
 
 def _reaction(*, undo: bool) -> db.Statement[EngagedRow]:

@@ -188,7 +188,7 @@ def _answer(caller: Caller, part: Part, row: store.EngagedRow, *commands: cache.
     if not row.visible:
         raise NotFound("post_not_found")  # what was undone stays so
     author = profiles.card(row.author_id, row.username, row.name, row.picture)
-    return Encoded(mentions.without(reads.spliced(projection.body(row), author, done), row.hidden))
+    return Encoded(mentions.without(reads.spliced(projection.body(row), author, done), {*row.mentions} - {*row.seen}))
 
 
 def _repost_of(caller: Caller, row: store.EngagedRow) -> Entry:

@@ -12,6 +12,7 @@ from shared.kernel.endpoint import Caller, Encoded, PostId, Username
 from shared.kernel.pages import PageQuery, refilled
 from shared.kernel.problems import NotFound
 from shared.kernel.projection import VERSION_DIGITS, ask_beginning, body_of, version_of
+from shared.kernel.remembered import Remembered
 from shared.posts import projection, store
 from shared.posts.model import PostViewer
 from shared.profiles import mentions
@@ -22,12 +23,27 @@ from shared.visibility.model import Relation, may_see
 _AUTHOR: Final = ids.LENGTH
 _UNTOUCHED: Final = b'{"reaction":null,"saved":false,"reposted":false}'
 _ANYWHERE: Final = ids.MAX
+# Whose a post is.
+_authors: Final = Remembered[int, int]()
 # A post as statements of other features give it.
 PostRow = store.PostRow
 
 
 async def post(viewer: Caller | None, post_id: PostId) -> Encoded:
-    """A post as `viewer` may see it. Two round trips. Raises NotFound."""
+    """A post as `viewer` may see it. Two round trips, or one where whose it is is remembered. Raises NotFound."""
+    author = _authors.get(post_id)
+    if author is None:
+        author, bodies = await _found(post_id)
+        _authors.add({post_id: author})
+    else:
+        bodies = None
+    shown = (await look(viewer, [(post_id, author)], bodies)).post(post_id, author)
+    if shown is None:
+        raise NotFound("post_not_found")
+    return Encoded(shown)
+
+
+async def _found(post_id: int) -> tuple[int, dict[int, bytes]]:
     try:
         (reply,) = await guard.first(("GET", projection.key(post_id)))
         body = body_of(reply)
@@ -37,11 +53,7 @@ async def post(viewer: Caller | None, post_id: PostId) -> Encoded:
         body = (await load_bodies([post_id])).get(post_id)
     if not body:
         raise NotFound("post_not_found")
-    author = ids.decode(body[:_AUTHOR].decode())
-    shown = (await look(viewer, [(post_id, author)], {post_id: body})).post(post_id, author)
-    if shown is None:
-        raise NotFound("post_not_found")
-    return Encoded(shown)
+    return ids.decode(body[:_AUTHOR].decode()), {post_id: body}
 
 
 class View(msgspec.Struct, frozen=True):
@@ -86,7 +98,7 @@ async def look(
         commands += [visibility.ask(viewer.user_id, users), engagement.ask(viewer.user_id, post_ids)]
     replies: list[Any]
     try:
-        replies = await cache.run(*commands)
+        replies = await guard.first(*commands)
     except cache.CacheUnavailable:
         replies = [[None] * len(users), *([] if bodies is not None else [[None] * len(post_ids)]), [None], None]
     if bodies is None:

@@ -34,7 +34,7 @@ class EngagedRow(PostRow, frozen=True):
     """A post after its engagement with a user was changed, or found as wished; what its author's card is made of.
 
     `changed`: whether there was anything to change; `act_id` is then what was done or undone. `visible`: whether the
-    user may see the post. `hidden` are those whom it mentions and the user may not see.
+    user may see the post. `seen` are those whom it mentions and the user may see.
     """
 
     username: str
@@ -47,7 +47,7 @@ class EngagedRow(PostRow, frozen=True):
     engagement_version: int
     act_id: int
     visible: bool
-    hidden: list[str]
+    seen: list[str]
 
 
 class ListedRow(msgspec.Struct, frozen=True, array_like=True):

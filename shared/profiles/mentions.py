@@ -11,14 +11,14 @@ from typing import Final
 import msgspec
 
 from shared.kernel.endpoint import Caller
+from shared.kernel.remembered import Remembered
 from shared.profiles import reads
 from shared.visibility.model import Relation, may_see
 
 _FIRST: Final = b'{"mentions":'
 _SOMEBODY: Final = _FIRST + b'["'
-_MOST: Final = 50_000
 # The ids of those mentioned in a post or comment, by username. Who was taken out of it is asked about in vain.
-_remembered: Final[dict[int, Mapping[str, int]]] = {}
+_remembered: Final = Remembered[int, Mapping[str, int]]()
 
 
 def named_in(body: bytes, start: int = 0) -> list[str]:
@@ -76,7 +76,9 @@ async def hidden(
         if found:
             cards, relations = await reads.meet(people.viewer, list(found.values()))
             people = People(people.viewer, people.cards | cards, people.relations | relations)
-        _remember({subject: {name: known[name] for name in names if name in known} for subject, names in named.items()})
+        _remembered.add(
+            {subject: {name: known[name] for name in names if name in known} for subject, names in named.items()}
+        )
     return {
         subject: gone
         for subject, names in named.items()
@@ -88,9 +90,3 @@ async def known(bodies: Mapping[int, bytes], start: int) -> dict[str, int]:
     """Who is mentioned in posts or comments that were read: their ids, by username."""
     names = list(dict.fromkeys(name for body in bodies.values() for name in named_in(body, start)))
     return await reads.ids_of(names) if names else {}
-
-
-def _remember(found: dict[int, Mapping[str, int]]) -> None:
-    if len(_remembered) > _MOST:
-        _remembered.clear()
-    _remembered.update(found)

@@ -5,7 +5,6 @@ from typing import Any
 import msgspec
 
 from shared.kernel import db
-from shared.visibility.model import MAY_SEE_SQL
 
 
 class UserRow(msgspec.Struct, frozen=True):
@@ -198,21 +197,25 @@ MUTED = db.Statement(
 # One statement, one round trip: the row, both counts, the events, and all that the answer shows. Both users are locked
 # in the order of their ids, so that two who follow each other at once don't deadlock; by advisory locks, since a row
 # locked first and updated then can deadlock with those that wait for it. Nobody follows across a block, or who is gone;
-# but a follow of one who is suspended can be taken back. Whether there is a block is asked when the locks are held,
-# since a block holds them too. What else it reads besides the rows that it changes may be from before it waited for the
-# locks: who finds nothing to change asks again.
+# but a follow of one who is suspended can be taken back. How the two stand to each other is asked when the locks are
+# held, since whoever changes that holds them too. What else it reads besides the rows that it changes may be from
+# before it waited for the locks: who finds nothing to change asks again.
 _CHANGE_FOLLOW = """
 WITH target AS MATERIALIZED (
-  SELECT u.id, u.state = 'active' AND {may_see} AS visible
-    FROM users u WHERE u.username = :username AND u.id <> :user_id AND u.state <> 'deleted'
+  SELECT id, state = 'active' AS active FROM users WHERE username = :username AND id <> :user_id AND {state}
 ), locked AS MATERIALIZED (
   SELECT pg_advisory_xact_lock(id) IS NOT NULL AS held
-    FROM (SELECT id FROM (SELECT CAST(:user_id AS bigint) AS id UNION ALL SELECT id FROM target WHERE {reached}) pair
+    FROM (SELECT id FROM (SELECT CAST(:user_id AS bigint) AS id UNION ALL SELECT id FROM target) pair
            ORDER BY id OFFSET 0) ordered
 ), gate AS MATERIALIZED (
-  SELECT NOT EXISTS (SELECT FROM relationships_between(:user_id, locks.target) r WHERE r.blocked_at IS NOT NULL) AS open
-    FROM (SELECT CASE WHEN count(held) = 2 THEN (SELECT id FROM target) END AS target FROM locked) locks
-   WHERE locks.target IS NOT NULL
+  SELECT CASE WHEN count(held) = 2 THEN (SELECT id FROM target) END AS id FROM locked
+), stand AS MATERIALIZED (
+  SELECT count(r.blocked_at) = 0 AS open, count(r.follow_id) FILTER (WHERE r.other_id = :user_id) > 0 AS followed_by,
+         max(r.follow_id) FILTER (WHERE r.user_id = :user_id) AS follow_id,
+         max(r.mute_id) FILTER (WHERE r.user_id = :user_id) AS mute_id,
+         count(r.muted_at) FILTER (WHERE r.user_id = :user_id) > 0 AS muting,
+         max(r.version) FILTER (WHERE r.user_id = :user_id) AS version
+    FROM gate CROSS JOIN LATERAL relationships_between(:user_id, gate.id) r
 ), change AS (
   {change}
   RETURNING r.other_id, r.follow_id, r.mute_id, r.version
@@ -230,28 +233,25 @@ WITH target AS MATERIALIZED (
          :trace, :now
     FROM change
 ), seen AS (
-  SELECT {columns} FROM users WHERE NOT EXISTS (SELECT FROM change)
-     AND id IN (SELECT :user_id UNION ALL SELECT id FROM target)
+  SELECT {columns} FROM users
+   WHERE id IN (:user_id, (SELECT id FROM target)) AND NOT EXISTS (SELECT FROM change)
   UNION ALL SELECT {columns} FROM counts
 )
-SELECT target.id, target.visible, change.other_id IS NOT NULL, {following},
-       EXISTS (SELECT FROM relationships f
-                WHERE f.user_id = target.id AND f.other_id = :user_id AND f.follow_id IS NOT NULL),
-       r.muted_at IS NOT NULL, CASE WHEN change.other_id IS NULL THEN r.follow_id ELSE change.follow_id END,
-       coalesce(change.mute_id, r.mute_id), coalesce(change.version, r.version, 0),
+SELECT target.id, target.active AND stand.open, change.other_id IS NOT NULL, {following}, stand.followed_by,
+       stand.muting, CASE WHEN change.other_id IS NULL THEN stand.follow_id ELSE change.follow_id END,
+       coalesce(change.mute_id, stand.mute_id), coalesce(change.version, stand.version, 0),
        (SELECT json_agg(seen) FROM seen)
-  FROM target LEFT JOIN change ON true LEFT JOIN relationships r ON r.user_id = :user_id AND r.other_id = target.id
+  FROM target CROSS JOIN stand LEFT JOIN change ON true
 """
 FOLLOW = db.Statement(
     _CHANGE_FOLLOW.format(
         columns=_COLUMNS,
         qualified=_QUALIFIED,
-        may_see=MAY_SEE_SQL.format(other="u.id"),
-        reached="visible",
+        state="state = 'active'",
         step="1",
         following="true",
         change="""INSERT INTO relationships AS r (user_id, other_id, follow_id)
-  SELECT :user_id, target.id, :follow_id FROM target, gate WHERE gate.open
+  SELECT :user_id, gate.id, :follow_id FROM gate, stand WHERE gate.id IS NOT NULL AND stand.open
   ON CONFLICT (user_id, other_id) DO UPDATE SET follow_id = excluded.follow_id, version = r.version + 1
     WHERE r.follow_id IS NULL""",
     ),
@@ -261,12 +261,11 @@ UNFOLLOW = db.Statement(
     _CHANGE_FOLLOW.format(
         columns=_COLUMNS,
         qualified=_QUALIFIED,
-        may_see=MAY_SEE_SQL.format(other="u.id"),
-        reached="true",
+        state="state <> 'deleted'",
         step="-1",
         following="false",
-        change="""UPDATE relationships r SET follow_id = NULL, version = r.version + 1 FROM target, gate
-   WHERE r.user_id = :user_id AND r.other_id = target.id AND r.follow_id IS NOT NULL AND gate.open""",
+        change="""UPDATE relationships r SET follow_id = NULL, version = r.version + 1 FROM gate, stand
+   WHERE r.user_id = :user_id AND r.other_id = gate.id AND r.follow_id IS NOT NULL AND stand.open""",
     ),
     FollowRow,
 )

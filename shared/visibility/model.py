@@ -47,9 +47,11 @@ MAY_NOT_NOTIFY_SQL: Final = """SELECT other_id FROM relationships
 
 
 # `may_see` for SQL: `other` is what holds the other's id. Two look-ups.
-MAY_SEE_SQL: Final = """NOT EXISTS (
-    SELECT FROM relationships b WHERE b.blocked_at IS NOT NULL
-       AND ((b.user_id = {other} AND b.other_id = :user_id) OR (b.user_id = :user_id AND b.other_id = {other})))"""
+MAY_SEE_SQL: Final = """(
+    NOT EXISTS (SELECT FROM relationships b
+                 WHERE b.user_id = {other} AND b.other_id = :user_id AND b.blocked_at IS NOT NULL)
+    AND NOT EXISTS (SELECT FROM relationships b
+                     WHERE b.user_id = :user_id AND b.other_id = {other} AND b.blocked_at IS NOT NULL))"""
 
 # Whether `other` has blocked `:user_id`, for SQL. A look-up.
 BLOCKED_BY_SQL: Final = """EXISTS (
@@ -58,10 +60,8 @@ BLOCKED_BY_SQL: Final = """EXISTS (
 # Whether the user with the id `other` is there, and `may_see` lets `:user_id` see them, for SQL. Three look-ups.
 SEES_SQL: Final = "(EXISTS (SELECT FROM users v WHERE v.id = {other} AND v.state = 'active') AND " + MAY_SEE_SQL + ")"
 
-
-# Whom of `mentions`, an array of usernames, `:user_id` may not see: who is gone, or hidden. Four look-ups each.
-HIDDEN_MENTIONS_SQL: Final = f"""ARRAY(SELECT m.username FROM unnest({{mentions}}) AS m (username)
-    WHERE NOT EXISTS (SELECT FROM users u WHERE u.username = m.username AND {SEES_SQL.format(other="u.id")}))"""
+# Whom of `names`, an array of usernames, SEES_SQL lets `:user_id` see, in order: a function of migration 0019.
+SEEN_OF_SQL: Final = "CASE WHEN {names} = '{{}}' THEN {names} ELSE seen_of({names}, :user_id) END"
 
 
 def shows_in_feed(relation: Relation, *, own: bool) -> bool:

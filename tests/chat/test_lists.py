@@ -11,6 +11,7 @@ from shared.kernel import cache, db, ids
 from shared.profiles import reads as profiles
 from tests.chat.talk import chats, friends, history, text, words_of, write
 from tests.client import Person, sign_up, trips
+from tests.heard import wait_until_heard
 
 # So many messages as if they had been sent, oldest first.
 INSERT = db.Statement(
@@ -47,9 +48,11 @@ def test_pages_go_on_beyond_what_redis_keeps(alice: Person, bob: Person, limit: 
     assert words_of(history(bob, alice, limit)) == [str(number) for number in range(250, -1, -1)]
 
 
-def test_the_newest_are_read_of_redis_and_older_ones_of_postgres(alice: Person, bob: Person) -> None:
+def test_the_newest_are_read_of_redis_and_older_ones_of_postgres(alice: Person, bob: Person, stack: Stack) -> None:
     friends(alice, bob)
     many(alice, bob, 150)
+    # Of a message, what Redis has of its chat is dropped once more when it is heard of.
+    wait_until_heard(stack)
     path = f"/v1/chats/{alice.username}/messages"
     cursor, asked = None, []
     for _ in range(5):

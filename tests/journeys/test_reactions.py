@@ -120,14 +120,14 @@ def test_a_hot_write_is_one_round_trip_to_postgres(bob: Person, post: dict[str, 
         assert (trips(answer, "postgres"), trips(answer, "redis")) == (1, 2)
 
 
-def test_warm_reads_are_two_round_trips_to_redis(alice: Person, bob: Person, post: dict[str, Any]) -> None:
+def test_warm_reads_are_two_round_trips_to_redis_or_one(alice: Person, bob: Person, post: dict[str, Any]) -> None:
     bob.follow(alice.username)
     bob.put(f"/v1/posts/{post['id']}/reaction", {"emoji": "🦊"})
     bob.put(f"/v1/posts/{post['id']}/repost")
-    for path in (f"/v1/posts/{post['id']}", "/v1/feed", f"/v1/users/{alice.username}/posts"):
+    for path, count in ((f"/v1/posts/{post['id']}", 1), ("/v1/feed", 2), (f"/v1/users/{alice.username}/posts", 2)):
         wait_until(lambda path=path: trips(bob.ask("GET", path), "postgres") == 0)
         answer = bob.ask("GET", path)
-        assert (trips(answer, "redis"), trips(answer, "postgres")) == (2, 0)
+        assert (trips(answer, "redis"), trips(answer, "postgres")) == (count, 0)
 
 
 def told(person: Person) -> dict[str, tuple[int, bool]]:

@@ -14,7 +14,7 @@ from shared.notifications import actions, store
 from shared.notifications.model import Act
 from shared.profiles import reads as profiles
 from tests.client import Person
-from tests.notifications.heard import wait_until_heard
+from tests.heard import wait_until_heard
 from tests.profiles.people import insert_users
 
 MANY = 20_000

@@ -15,7 +15,7 @@ from shared.notifications import actions
 from shared.notifications.model import Act
 from shared.profiles import reads as profiles
 from tests.client import Live, Person, standing_still, wait_until
-from tests.notifications.heard import wait_until_heard
+from tests.heard import wait_until_heard
 
 Problem = Callable[[httpx.Response, int, str], dict[str, Any]]
 NOTIFICATIONS = "/v1/notifications"
