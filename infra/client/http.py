@@ -19,6 +19,8 @@ from shared.media.model import Purpose, Upload, Uploads
 PATIENCE_SECONDS: Final = 30.0
 # What new tokens help against.
 STALE: Final = ("token_expired", "invalid_token")
+# What stands before the API says so of its absence, without saying when to come back.
+AWAY: Final = (502, 503, 504)
 REFRESH: Final = "/v1/session/refresh"
 # A client makes one of its own otherwise, also for http: 17 ms of a processor, each time.
 TLS: Final = httpx.create_ssl_context(trust_env=False)
@@ -155,7 +157,7 @@ class Client:
             if problem.code in STALE and token and not refreshed:
                 self.refresh(token)
                 refreshed = True
-            elif problem.retry_after is None or not patience.lasts(problem.retry_after):
+            elif not (problem.retry_after or answer.status_code in AWAY) or not patience.lasts(problem.retry_after):
                 raise Refused(f"{method} {path}", problem)
 
 

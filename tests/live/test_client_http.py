@@ -69,6 +69,7 @@ def test_what_was_done_but_not_answered_is_not_done_again(alice: Person, wire: W
 def test_it_comes_back_when_it_is_told_to_unless_that_is_too_late(alice: Person, wire: Wire) -> None:
     client = Client(wire.url, tokens=alice.tokens)
     wire.instead.append(answer("503 Service Unavailable", "1"))
+    wire.instead.append(answer("502 Bad Gateway"))
     wire.instead.append(answer("429 Too Many Requests", "1"))
     began = time.monotonic()
     assert client.get("/v1/me")["user"]["username"] == alice.username
