@@ -7,13 +7,13 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, suppress
-from itertools import count
 from types import TracebackType
 from typing import Any, Final, Self
 
 import httpx
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
+from infra.client.asking import Asking
 from infra.client.http import Client
 from infra.client.link import Event, Link, answer_in, event_in, link
 from infra.client.refused import Refused, problem_in
@@ -34,14 +34,6 @@ class Ended(ConnectionError):
     """Nothing more comes: it was closed here."""
 
 
-class _Asked:
-    """A request that waits for its reply, and is asked again when the socket is cut off before that."""
-
-    def __init__(self, request: dict[str, Any]):
-        self.request = request
-        self.reply: Future[dict[str, Any]] = Future()
-
-
 class Live:
     """What a user is told, from when the block begins: each event once, in order, typed.
 
@@ -60,15 +52,12 @@ class Live:
         self._url = url
         self._by_ticket = by_ticket
         self._heard = after
+        self._asking = Asking()
         # Guards all that both threads change, and tells of news.
         self._news = threading.Condition()
         self._events: deque[Event] = deque()
         self._end: Exception | None = None
-        self._asked: dict[str, _Asked] = {}
-        self._ids = count(1)
-        # The socket, and the same once it has heard what was missed: before that nothing is asked over it.
         self._socket: Link | None = None
-        self._link: Link | None = None
         self._tries = 0
         self._is_stale = False
         self._begun: Future[None] = Future()
@@ -129,7 +118,7 @@ class Live:
         patience = Patience(self._client.patience)
         while True:
             try:
-                return answer_in(action, self._ask(action, data or {}))
+                return answer_in(action, self._asking.ask(action, data or {}, self._client.patience))
             except Refused as refused:
                 if refused.retry_after is None or not patience.lasts(refused.retry_after):
                     raise
@@ -153,25 +142,6 @@ class Live:
         with self._news:
             self.topics = topics
 
-    def _ask(self, action: str, data: dict[str, Any]) -> dict[str, Any]:
-        asked = _Asked(self._request(action, data))
-        with self._news:
-            if self._end is not None:
-                raise self._end
-            self._asked[asked.request["id"]] = asked
-            here = self._link
-        try:
-            if here is not None:
-                with suppress(ConnectionClosed):  # then it is asked over the next
-                    here.send(asked.request)
-            return asked.reply.result(self._client.patience)
-        finally:
-            with self._news:
-                del self._asked[asked.request["id"]]
-
-    def _request(self, action: str, data: dict[str, Any]) -> dict[str, Any]:
-        return {"id": str(next(self._ids)), "action": action, "data": data}
-
     def _run(self) -> None:
         end: Exception = Ended("closed")
         try:
@@ -182,7 +152,7 @@ class Live:
         with self._news:
             self._end = end
             self._news.notify_all()
-        self._fail_asked(end)
+        self._asking.end(end)
         if not self._begun.done():
             self._begun.set_exception(end)
 
@@ -216,12 +186,13 @@ class Live:
         except ConnectionClosed as closed:
             code, reason = (closed.rcvd.code, closed.rcvd.reason) if closed.rcvd else (1006, "")
         finally:
+            self._asking.over(None)
             with self._news:
-                self._socket = self._link = None
+                self._socket = None
         if code == SIGNED_OUT and not self._closing.is_set():
             self._client.refresh(token)
         elif code in AT_FAULT:
-            self._fail_asked(ConnectionError(f"closed with {code}: {reason}"))
+            self._asking.fail(ConnectionError(f"closed with {code}: {reason}"))
         return _advice(reason) if code == GOING_AWAY else None
 
     def _connect(self, token: str) -> AbstractContextManager[Link]:
@@ -238,14 +209,12 @@ class Live:
             here.socket.close()
         self._resume(here)
         self._subscribe(here)
-        with self._news:
-            self._link = here
-            waiting = list(self._asked.values())
+        waiting = self._asking.over(here)
         self._tries = 0
         if not self._begun.done():
             self._begun.set_result(None)
-        for asked in waiting:
-            here.send(asked.request)
+        for request in waiting:
+            here.send(request)
             self._closing.wait(PACE_SECONDS)
 
     def _resume(self, here: Link) -> None:
@@ -254,7 +223,7 @@ class Live:
         What comes before the answer may be in no order: what is new can be ahead of what was missed, where the request
         took long. So it waits for the answer, and if that doesn't come all of it is asked for again.
         """
-        here.send(self._request("resume", {"after": self._heard or 0}))
+        here.send(self._asking.request("resume", {"after": self._heard or 0}))
         came: list[Event] = []
         while "event" in (message := here.receive()):
             came.append(event_in(message))
@@ -270,7 +239,7 @@ class Live:
         """Subscribe to what one was subscribed to; to those that can't be seen any more, no longer."""
         self._is_stale = False
         while topics := self.topics:
-            request = self._request("subscribe", {"topics": topics})
+            request = self._asking.request("subscribe", {"topics": topics})
             here.send(request)
             while (message := here.receive()).get("reply_to") != request["id"]:
                 self._sort(message)
@@ -286,11 +255,8 @@ class Live:
     def _sort(self, message: dict[str, Any]) -> None:
         if "event" in message:
             self._hear(event_in(message))
-            return
-        with self._news:
-            asked = self._asked.get(message["reply_to"])
-        if asked is not None and not asked.reply.done():
-            asked.reply.set_result(message)
+        else:
+            self._asking.take(message)
 
     def _hear(self, event: Event) -> None:
         """Put an event where it is taken, unless it was heard before."""
@@ -301,12 +267,6 @@ class Live:
                 self._events.append(event)
                 self._heard = event.seq or self._heard
                 self._news.notify()
-
-    def _fail_asked(self, fault: Exception) -> None:
-        with self._news:
-            waiting = [asked for asked in self._asked.values() if not asked.reply.done()]
-        for asked in waiting:
-            asked.reply.set_exception(fault)
 
 
 def _names(refused: Refused, field: str) -> bool:

@@ -254,6 +254,13 @@ def test_what_was_asked_is_answered_though_the_socket_was_cut_off_and_done_once(
         assert {told(live, "message.created").id for _ in answered} == {one.id for one in answered}
 
 
+def test_who_asks_too_much_at_once_is_answered_all_the_same(alice: Person, wire: Wire) -> None:
+    # More than is taken at once: the socket is closed, and what had no answer is asked anew, less fast.
+    with Live(client_of(alice), wire.url) as live, ThreadPoolExecutor(80) as threads:
+        assert len(list(threads.map(lambda _: live.act("ping").at, range(80)))) == 80
+    assert wire.carried > 1
+
+
 def test_what_is_refused_names_every_fault_and_the_socket_lives(alice: Person, wire: Wire) -> None:
     with Live(client_of(alice), wire.url) as live:
         with pytest.raises(Refused, match="emoji") as refused:

@@ -25,6 +25,8 @@ class Wire:
         # What is answered to those who ask next, in the server's place; and how many of its answers get lost.
         self.instead: deque[bytes] = deque()
         self.losing = 0
+        # How many have connected.
+        self.carried = 0
         self._ends: set[socket.socket] = set()
         self._listener = socket.create_server(("127.0.0.1", 0))
         threading.Thread(target=self._accept, daemon=True).start()
@@ -57,6 +59,7 @@ class Wire:
             while True:
                 near, _ = self._listener.accept()
                 self._ends.add(near)
+                self.carried += 1
                 if self.is_dead:
                     self._reset(near)
                     continue
