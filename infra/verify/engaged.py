@@ -8,7 +8,7 @@ from shared.comments import projection as comments
 from shared.engagement import reads as engagement
 from shared.kernel import cache, ids
 from shared.kernel.projection import VERSION_DIGITS
-from shared.kernel.recent import Recent
+from shared.kernel.recent import MARK, Recent
 from shared.posts import projection as posts
 from shared.profiles import reads as users
 from shared.visibility import followed_by
@@ -28,7 +28,7 @@ def recent(
     def judge(keys: Sequence[str]) -> Iterator[Wrong]:
         (there,) = cache.run_sync(("MGET", *keys))
         for key, value in zip(keys, there, strict=True):
-            if value is None:
+            if value is None or value.startswith(MARK):
                 continue
             says = newest(whose(key))
             has = kept.decoded(value)
@@ -44,7 +44,7 @@ def recent(
 
     def mend(keys: Sequence[str]) -> None:
         for key in keys:
-            cache.run_sync(*kept.changed(whose(key)))
+            cache.run_sync(kept.changed(whose(key)))
 
     return Kind(judge, mend, DROPPED)
 

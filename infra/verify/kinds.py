@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final, Protocol
 
-import msgspec
-
 from infra.verify.engaged import ENGAGED, FOLLOWED_BY, PLACED, erased, pair_of, recent
 from infra.verify.judging import COMPLETE, DROPPED, REBUILT, Kind, Wrong, drop, judge_map, owner, short, shown
 from shared.chat import projection as chat
@@ -26,7 +24,6 @@ from shared.graph import projection as graph
 from shared.kernel import cache, ids, sessions
 from shared.kernel.projection import VERSION_DIGITS, values_in
 from shared.kernel.timeline import WHOLE, Timeline
-from shared.notifications import actions as notifying
 from shared.notifications import projection as notifications
 from shared.notifications import reads as notified
 from shared.posts import lists as posts_listed
@@ -157,26 +154,6 @@ def _judge_relations(keys: Sequence[str]) -> Iterator[Wrong]:
             yield from judge_map(key, has, visibility.fields_of(owner(key)))
 
 
-def _judge_notifications(keys: Sequence[str]) -> Iterator[Wrong]:
-    (there,) = cache.run_sync(("MGET", *keys))
-    for key, value in zip(keys, there, strict=True):
-        if value is None:
-            continue
-        fresh = notified.newest(owner(key))
-        if value != msgspec.msgpack.encode(fresh):
-            has = notifications.NOTIFICATIONS.decoded(value)
-            yield Wrong(key, "what can't be read" if has is None else _heads(has), _heads(fresh))
-
-
-def _heads(entries: list[notifications.Entry]) -> str:
-    return short(f"{len(entries)}: {b', '.join(entry.head + b'}' for entry in entries).decode()}")
-
-
-def _mend_notifications(keys: Sequence[str]) -> None:
-    for key in keys:
-        notifying.refresh(owner(key))
-
-
 def _judge_sessions(keys: Sequence[str]) -> Iterator[Wrong]:
     (there,) = cache.run_sync(("MGET", *keys))
     for key, value in zip(keys, there, strict=True):
@@ -257,7 +234,7 @@ KINDS: Final[dict[str, Kind]] = {
     "feed": _timeline(FEEDS, feed.newest, _shown_in_feed),
     "told": _timeline(TOLD, feed.newest_told, _of_posts_not_deleted),
     "relations": Kind(_judge_relations, drop, DROPPED),
-    "notifications": Kind(_judge_notifications, _mend_notifications, DROPPED),
+    notifications.NOTIFICATIONS.name: recent(notifications.NOTIFICATIONS, notified.newest),
     "comment": _values(lambda found: comments.rows(comments.load(found))),
     "comments": _timeline(comments.LISTS, commenting.newest),
     "engaged": ENGAGED,
@@ -285,7 +262,7 @@ KINDS: Final[dict[str, Kind]] = {
 PAIRS: Final = ("placed", chat.MESSAGES.name, accepted.ACCEPTED.name)
 # What is in Redis alone, for a while; Postgres has nothing to compare it with.
 PASSING: Final = {
-    *(f"{name}:{mark}" for name in KINDS for mark in ("building", "dropped", "generation", "undone")),
+    *(f"{name}:{mark}" for name in KINDS for mark in ("building", "dropped", "undone")),
     "limit", "ticket", "inbox", "live", "heard", "presence", "typing",
 }  # fmt: skip
 GRAPH_USERS: Final = "graph user"

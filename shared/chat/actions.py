@@ -67,7 +67,7 @@ def _trimmed(content: C) -> C | TextContent:
 
 def _sent(conn: db.Connection, params: dict[str, Any]) -> store.SentRow:
     row = store.SEND.one(conn, **params)
-    if row.message is None and row.answerable and len(row.users) > 1:
+    if row.message is None and row.answerable and row.users:
         # Another request has sent the same while this one waited: it is there now.
         row = store.SEND.one(conn, **params)
     return row
@@ -91,10 +91,10 @@ def _sent_with(caller: Caller, wanted: list[media.Wanted], params: dict[str, Any
 
 
 def _unsent(caller: Caller, username: str, row: store.SentRow) -> Exception:
-    if any(user.id == caller.user_id and user.state != "active" for user in row.users):
-        return Forbidden("account_gone")
-    if len(row.users) > 1:
+    if row.users:
         return Invalid([_UNANSWERABLE])
+    if caller.user_id not in profiles.load_cards_sync([caller.user_id]):
+        return Forbidden("account_gone")
     _check_reached(caller, username)
     return NotFound("user_not_found")  # gone while this was under way
 

@@ -134,7 +134,5 @@ def changed(user_id: int, other_id: int) -> list[cache.Command]:
     """The commands to run after anything was changed in the chat of two."""
     commands = accepted.changed(user_id, other_id)
     for one, other in ((user_id, other_id), (other_id, user_id)):
-        commands += MESSAGES.changed((one, other))
-        for recent in BOXES.values():
-            commands += recent.changed(one)
+        commands += [MESSAGES.changed((one, other)), *[recent.changed(one) for recent in BOXES.values()]]
     return commands

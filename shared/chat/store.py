@@ -17,7 +17,7 @@ from shared.chat.model import (
 )
 from shared.kernel import db
 from shared.profiles.reads import UserRow
-from shared.visibility.model import SEES_SQL
+from shared.visibility.model import MAY_SEE_SQL, SEES_SQL
 
 
 class MessageRow(msgspec.Struct, frozen=True):
@@ -40,7 +40,7 @@ class MessageRow(msgspec.Struct, frozen=True):
 
 
 class SentRow(msgspec.Struct, frozen=True):
-    """What came of sending: the two where they are there and the one may write to the other, and the message.
+    """What came of sending: the two, where both are there and the one may write to the other, and the message.
 
     `made`: just now, and not found. `answerable`: what it replies to is in the chat, or it replies to nothing. No
     message where all is well: another request sent the same meanwhile.
@@ -179,11 +179,16 @@ def _noted(source: str) -> str:
 )"""
 
 
+def _user(row: str) -> str:
+    fields = ", ".join(f"'{field.name}', {row}.{field.name}" for field in msgspec.structs.fields(UserRow))
+    return f"json_build_object({fields})"
+
+
 # Whom `:user_id` names, if they may write to each other.
 _TARGET: Final = f"""target AS MATERIALIZED (
-  SELECT u.id FROM users u
-   WHERE u.username = :username AND u.id <> :user_id AND {SEES_SQL.format(other="u.id")}
-     AND EXISTS (SELECT FROM users me WHERE me.id = :user_id AND me.state = 'active')
+  SELECT u.id, json_build_array({_user("me")}, {_user("u")}) AS users
+    FROM users u JOIN users me ON me.id = :user_id AND me.state = 'active'
+   WHERE u.username = :username AND u.id <> :user_id AND u.state = 'active' AND {MAY_SEE_SQL.format(other="u.id")}
 )"""
 # One statement, one round trip: the chat, the message, how it stands with both, the event, and all that the answer
 # shows. The chat's row is locked first; the message's id is made then, so that ids and commits have one order. What has
@@ -236,7 +241,7 @@ SEND = db.Statement(
 {_told(MessageSent, "made", "recipient_id")}, sent AS (
   SELECT * FROM known UNION ALL SELECT {_RETURNED} FROM made s
 )
-SELECT {_users("(SELECT id FROM target)")}, {_message("sent")}, EXISTS (SELECT FROM made),
+SELECT coalesce((SELECT users FROM target), '[]'), {_message("sent")}, EXISTS (SELECT FROM made),
        CAST(:reply_to AS bigint) IS NULL OR EXISTS (SELECT FROM answered)""",
     SentRow,
 )

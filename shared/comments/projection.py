@@ -103,7 +103,7 @@ def rows(comments: Iterable[store.CommentRow]) -> list[cache.Command]:
         commands.append(card(row))
         place = LISTS.remove if row.gone else LISTS.add
         commands.append(place(row.parent_id or row.post_id, [member_of(row.id, row.author_id)]))
-        commands += COMMENTED.changed(row.author_id)
+        commands.append(COMMENTED.changed(row.author_id))
     return commands
 
 

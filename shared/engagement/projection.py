@@ -60,7 +60,7 @@ def take(subjects: Sequence[int], reply: Any) -> Taken | None:
 def changed(part: Part, user_id: int, subject_id: int, done: Engagement, version: int) -> list[cache.Command]:
     """The commands that project an engagement, of which `part` was changed."""
     commands = [put_fields(key(user_id), [(ids.encode(subject_id), version, _encoded(done))])]
-    return commands + (OF_SUBJECT[part].changed(subject_id) if part in OF_SUBJECT else [])
+    return [*commands, *([OF_SUBJECT[part].changed(subject_id)] if part in OF_SUBJECT else [])]
 
 
 def fill(viewer_id: int, newest: Sequence[EngagementRow]) -> cache.Command:

@@ -134,7 +134,6 @@ class Pool:
 
     def give_back(self, conn: Connection) -> None:
         """Take a connection back; a broken one is closed, with all that idled: their server went with it."""
-        conn.detach()
         if conn.broken or not conn.is_idle:
             conn.close()
             self.close()
@@ -183,9 +182,10 @@ class Pool:
         try:
             conn.attach()
             alive = conn.is_alive()
+        except OSError:
+            pass
         finally:
             if not alive:
-                conn.detach()
                 conn.close()
         if not alive:
             self.close()  # they idled longer still

@@ -1,9 +1,8 @@
 """A connection to Postgres as lent to one caller, and what its faults mean."""
 
-import select
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, cast
 
 import msgspec
@@ -72,13 +71,11 @@ class Connection:
         self.used_at = time.monotonic()
 
     def attach(self) -> None:
-        """Used by what runs on the event loop, if that asks: until `detach` the loop waits for its server."""
+        """From here on it is used by who asks: a thread, or what runs on the event loop. Raises OSError."""
         if running.is_on_loop():
             self._stream.attach()
-
-    def detach(self) -> None:
-        """It may be used by any thread again."""
-        self._stream.detach()
+        else:
+            self._stream.detach()
 
     @property
     def is_idle(self) -> bool:
@@ -203,11 +200,8 @@ class Connection:
         idle = time.monotonic() - self.used_at
         if idle < TRUSTED_SECONDS:
             return True
-        sock: Any = self._raw._usock
-        poll = select.poll()
-        poll.register(sock, select.POLLIN)
         # An idle connection has something to read when the server has ended it, or has a notice for us.
-        if idle < CHECK_AFTER_SECONDS and not poll.poll(0):
+        if idle < CHECK_AFTER_SECONDS and not self._stream.is_disturbed:
             return True
         try:
             self._stream.set_patience(CHECK_SECONDS)
@@ -220,6 +214,8 @@ class Connection:
     def close(self) -> None:
         """Close it, whatever state it is in."""
         try:
+            with suppress(OSError):
+                self._stream.detach()
             self._raw.close()
         except (ServerError, InterfaceError, OSError, ValueError):
             pass  # it was gone already

@@ -7,9 +7,11 @@
 import asyncio
 import logging
 import re
+import select
 import socket
 import ssl
 import struct
+from concurrent.futures import Future
 from typing import Any, Final, cast
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
@@ -30,6 +32,7 @@ from shared.kernel import running
 from shared.kernel.config import settings
 
 CONNECT_SECONDS: Final = 3
+LET_GO_SECONDS: Final = 1.0
 STATEMENT_MS: Final = 8_000
 # Of one dimension, with nothing that is quoted.
 _PLAIN: Final = re.compile(r'\{[^"{}\\]*\}')
@@ -90,7 +93,8 @@ def _cant_connect(error: Exception) -> CantConnect:
 class Stream:
     """What pg8000 reads and writes: a socket with a buffer each way, for a thread or, once attached, for the loop.
 
-    Each call of the system gives up the interpreter to another thread, and getting it back is what a short statement
+    It stays attached while it idles: to come and go costs as much as the statement between. Each call of the system
+    gives up the interpreter to another thread, and getting it back is what a short statement
     costs most: so what is there is read at once, what is to be sent is sent at once, and nothing is polled for.
     """
 
@@ -107,19 +111,49 @@ class Stream:
         self._ended = False
         self._waiting: asyncio.Future[None] | None = None
 
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether the server has said something, or has ended the connection, since it was last used."""
+        if self._ended or self._arrived:
+            return True
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        return bool(poll.poll(0))
+
     def attach(self) -> None:
         """From here on, until `detach`, it is used by what runs on the loop, and the running loop waits for it."""
-        self._loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
+        if self._loop is loop:
+            return
+        self.detach()
+        self._loop = loop
         if self._has_tls:
             self._sock.settimeout(0)  # it takes no flags; the others are asked not to wait, call by call
-        self._loop.add_reader(self._sock.fileno(), self._readable)
+        loop.add_reader(self._sock.fileno(), self._readable)
 
     def detach(self) -> None:
-        """It may be used by any thread again."""
-        if self._loop is not None:
-            self._loop.remove_reader(self._sock.fileno())
-            self._loop = None
-            self._sock.settimeout(self._patience if self._has_tls else None)  # uvloop has made it one that doesn't wait
+        """From here on it may be used by any thread, as this is one. Raises OSError if the loop doesn't let go."""
+        loop = self._loop
+        if loop is None:
+            return
+        if loop.is_closed() or asyncio._get_running_loop() is loop:
+            self._let_go()
+        else:
+            gone: Future[None] = Future()
+            try:
+                loop.call_soon_threadsafe(lambda: gone.set_result(self._let_go()))
+                gone.result(LET_GO_SECONDS)
+            except (RuntimeError, TimeoutError):
+                raise OSError("the event loop that the connection was used by has ended") from None
+
+    def _let_go(self) -> None:
+        loop, self._loop = self._loop, None
+        if loop is not None and not loop.is_closed():
+            loop.remove_reader(self._sock.fileno())
+        self._received = self._received[self._at :] + bytes(self._arrived)
+        self._at = 0
+        self._arrived.clear()
+        self._sock.settimeout(self._patience if self._has_tls else None)  # uvloop has made it one that doesn't wait
 
     def set_patience(self, seconds: float | None) -> None:
         """How long a read or write may wait; None: for ever."""

@@ -1,8 +1,8 @@
 """Recent: the newest entries of a list in Redis as one value, which a change takes away and the next read fills.
 
 For lists whose entries change in themselves, or are taken out as often as they come; a timeline is for those that grow.
-A fill that read before a change and comes after it would bring back the old: so it names the generation that it began
-with, and a change moves that on.
+A fill that read before a change and comes after it would bring back the old: so a change leaves a mark in the place of
+the value, each time another, and a fill takes the place only of what it found there.
 """
 
 from collections.abc import Callable
@@ -14,11 +14,12 @@ from shared.kernel import cache, ids, running, single_flight
 from shared.kernel.pages import Positioned
 
 TTL_SECONDS: Final = 3600
-_GENERATION_SECONDS: Final = 2 * TTL_SECONDS
+# What a mark begins with; no value does.
+MARK: Final = b"changed:"
 
-# KEYS: the value, its generation. ARGV: the generation to fill it with, the value, its ttl.
+# ARGV: what was found in the place of the value, the value, its ttl.
 _FILL: Final = cache.Script("""
-if (redis.call('GET', KEYS[2]) or '') == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3]) end
+if (redis.call('GET', KEYS[1]) or '') == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3]) end
 """)
 
 
@@ -39,7 +40,7 @@ class Recent(Generic[E]):
 
     def ask(self, owner: Owner) -> cache.Command:
         """The command for `take`."""
-        return ("MGET", self._key(owner), self._generation(owner))
+        return ("MGET", self.key(owner))
 
     async def take(
         self,
@@ -67,17 +68,14 @@ class Recent(Generic[E]):
                 return older[:count]
         return await running.in_thread(load_chosen or load, ids.MAX if before is None else before, count)
 
-    def changed(self, owner: Owner) -> list[cache.Command]:
-        """The commands to run after a change was committed."""
-        return [
-            ("SET", self._generation(owner), str(ids.new_id()), "EX", _GENERATION_SECONDS),
-            ("DEL", self._key(owner)),
-        ]
+    def changed(self, owner: Owner) -> cache.Command:
+        """The command to run after a change was committed."""
+        return ("SET", self.key(owner), MARK + str(ids.new_id()).encode(), "EX", TTL_SECONDS)
 
     def decoded(self, value: bytes | None) -> list[E] | None:
-        """What Redis holds as `value`; None for a miss, which one is that was kept in an older form."""
+        """What Redis holds as `value`; None for a miss: a mark is one, and what was kept in an older form."""
         try:
-            return None if value is None else self._decoder.decode(value)
+            return None if value is None or value.startswith(MARK) else self._decoder.decode(value)
         except msgspec.DecodeError:
             return None
 
@@ -85,25 +83,19 @@ class Recent(Generic[E]):
         entries = self.decoded(reply[0])
         if entries is not None:
             return entries
-        # A change that Redis was told of has given it another generation: who asks for this one misses nothing.
-        generation = reply[1] or b""
-        return await single_flight.shared((self._key(owner), generation), lambda: self._fill(owner, generation, load))
+        # A change that Redis was told of has left another mark: who finds this one misses nothing.
+        place = reply[0] or b""
+        return await single_flight.shared((self.key(owner), place), lambda: self._fill(owner, place, load))
 
-    async def _fill(self, owner: Owner, generation: bytes, load: Load[E]) -> list[E]:
+    async def _fill(self, owner: Owner, place: bytes, load: Load[E]) -> list[E]:
         entries = await running.in_thread(load, ids.MAX, self.keep)
-        keys = [self._key(owner), self._generation(owner)]
         try:
-            await cache.run(_FILL.command(keys, [generation, msgspec.msgpack.encode(entries), TTL_SECONDS]))
+            await cache.run(_FILL.command([self.key(owner)], [place, msgspec.msgpack.encode(entries), TTL_SECONDS]))
         except cache.CacheUnavailable:
             pass  # the answer is at hand; a later read fills the cache
         return entries
 
-    def _key(self, owner: Owner) -> str:
-        return f"{self.name}:{_encoded(owner)}"
-
-    def _generation(self, owner: Owner) -> str:
-        return f"{self.name}:generation:{_encoded(owner)}"
-
-
-def _encoded(owner: Owner) -> str:
-    return ids.encode(owner) if isinstance(owner, int) else ids.encode(owner[0]) + ids.encode(owner[1])
+    def key(self, owner: Owner) -> str:
+        """Where an owner's list is."""
+        whose = ids.encode(owner) if isinstance(owner, int) else ids.encode(owner[0]) + ids.encode(owner[1])
+        return f"{self.name}:{whose}"

@@ -191,7 +191,7 @@ def apply(acts: Sequence[Act]) -> None:
     told = [act for act in others if act.act_id is None or may_notify(relations[act.user_id, act.actor_id])]
     changed = db.retrying(_apply, told) if told else []
     if changed:
-        events.after_commit(*[command for user_id in changed for command in NOTIFICATIONS.changed(user_id)])
+        events.after_commit(*map(NOTIFICATIONS.changed, changed))
 
 
 def _apply(acts: Sequence[Act]) -> list[int]:
@@ -275,7 +275,7 @@ def mark_read(caller: Caller, notification_id: NotificationId) -> Encoded:
         group = store.BY_ID.maybe(conn, **which)
         if group is None or group.seen_id is None:
             raise NotFound("notification_not_found")
-    events.after_commit(*NOTIFICATIONS.changed(caller.user_id))
+    events.after_commit(NOTIFICATIONS.changed(caller.user_id))
     return Encoded(reads.encoded(projection.entry_of(group), profiles.load_cards_sync(group.actors)))
 
 
@@ -284,12 +284,12 @@ def mark_all_read(caller: Caller) -> None:
     with db.transaction() as conn:
         if store.MARK_ALL_READ.run(conn, user_id=caller.user_id):
             events.emit(conn, NotificationsRead(caller.user_id))
-    events.after_commit(*NOTIFICATIONS.changed(caller.user_id))
+    events.after_commit(NOTIFICATIONS.changed(caller.user_id))
 
 
 def forgetting(user_ids: Sequence[int]) -> list[cache.Command]:
     """The commands of `refresh`, for whoever has more to tell Redis in the same trip."""
-    return [command for user_id in user_ids for command in NOTIFICATIONS.changed(user_id)]
+    return [NOTIFICATIONS.changed(user_id) for user_id in user_ids]
 
 
 def edit_settings(caller: Caller, edit: NotificationSettingsEdit) -> NotificationSettings:
@@ -307,4 +307,4 @@ def refresh(user_id: int) -> None:
 
     Also for whoever changes whom the user blocks or mutes, or is blocked by: it holds what the user may see.
     """
-    cache.run_sync(*NOTIFICATIONS.changed(user_id))
+    cache.run_sync(NOTIFICATIONS.changed(user_id))

@@ -78,12 +78,12 @@ def card(row: store.PostRow) -> cache.Command:
 
 def engaged(row: store.PostRow, part: Part, user_id: int) -> list[cache.Command]:
     """The commands that project what an engagement of a user's changes of a post, and of the user's lists."""
-    return [card(row), *(_OF_USER[part].changed(user_id) if part in _OF_USER else [])]
+    return [card(row), *([_OF_USER[part].changed(user_id)] if part in _OF_USER else [])]
 
 
 def mentioned(mentions: Iterable[store.MentionRow]) -> list[cache.Command]:
     """The commands that project who is mentioned, or is no more, in a post."""
-    return [command for mention in mentions for command in MENTIONING.changed(mention.user_id)]
+    return [MENTIONING.changed(mention.user_id) for mention in mentions]
 
 
 def load_mentions(post_id: int) -> list[store.MentionRow]:

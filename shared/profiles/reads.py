@@ -196,7 +196,7 @@ async def profile_of(viewer: Caller | None, user_id: int) -> Profile:
     keys = [projection.card_key(user_id), projection.profile_key(user_id)]
     asked: list[cache.Command] = []
     if viewer is not None:
-        keys += [projection.profile_key(viewer.user_id), *accepted.keys(user_id, viewer.user_id)]
+        keys += [projection.profile_key(viewer.user_id), accepted.key(user_id, viewer.user_id)]
         asked = [visibility.ask(viewer.user_id, [user_id]), visibility.ask(user_id, [viewer.user_id])]
         asked.append(presences.ask(user_id))
     try:
@@ -217,7 +217,7 @@ async def profile_of(viewer: Caller | None, user_id: int) -> Profile:
     if viewer is not None:
         seen = await _viewer(viewer.user_id, user_id, replies[0], replies[1])
         is_known = replies[2] is not None and more.shows_presence
-        if is_known and await _sees_presence(viewer.user_id, user_id, seen, values[2:]):
+        if is_known and await _sees_presence(viewer.user_id, user_id, seen, *values[2:]):
             presence = presences.presence_at(presences.until_in(replies[2]))
     return Profile(msgspec.json.decode(card, type=UserCard), more.bio, more.links, more.counts, seen, presence)
 
@@ -234,17 +234,19 @@ async def _viewer(viewer_id: int, user_id: int, ours: Any, theirs: Any) -> Profi
     return viewer_flags(relation, followed_by=other[viewer_id].following)
 
 
-async def _sees_presence(viewer_id: int, user_id: int, seen: ProfileViewer, values: Any) -> bool:
+async def _sees_presence(
+    viewer_id: int, user_id: int, seen: ProfileViewer, own: bytes | None, value: bytes | None
+) -> bool:
     """Whether a viewer sees when somebody who shows it is here: who hides theirs sees nobody else's."""
     if viewer_id == user_id:
         return True
-    rest = body_of(values[0])
+    rest = body_of(own)
     if rest is None:
         row = (await _load([viewer_id])).get(viewer_id)
         shows = row is not None and row.shows_presence
     else:
         shows = bool(rest) and msgspec.json.decode(rest, type=projection.Shows).shows_presence
-    return shows and await accepted.shows_presence(user_id, viewer_id, follows=seen.followed_by, values=values[1:])
+    return shows and await accepted.shows_presence(user_id, viewer_id, follows=seen.followed_by, value=value)
 
 
 def viewer_flags(relation: Relation, *, followed_by: bool) -> ProfileViewer:

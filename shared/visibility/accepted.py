@@ -3,7 +3,7 @@
 Kept for each two as one value, that each change of their chat takes away (shared/kernel/recent.py).
 """
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -21,28 +21,27 @@ class Accepted(msgspec.Struct, frozen=True, array_like=True):
 ACCEPTED: Final = Recent("accepted", Accepted, keep=1)
 
 
-def keys(user_id: int, other_id: int) -> tuple[str, str]:
-    """The keys of the values for `shows_presence`."""
-    _, value, generation = ACCEPTED.ask((user_id, other_id))
-    return str(value), str(generation)
+def key(user_id: int, other_id: int) -> str:
+    """The key of the value for `shows_presence`."""
+    return ACCEPTED.key((user_id, other_id))
 
 
-async def shows_presence(user_id: int, other_id: int, *, follows: bool, values: Any) -> bool:
+async def shows_presence(user_id: int, other_id: int, *, follows: bool, value: bytes | None) -> bool:
     """Whether `user_id` lets `other_id` see when they are here, as far as both show it, and may see each other.
 
-    By following them, or having accepted the chat with them: by the values of `keys`, of Postgres on a miss.
+    By following them, or having accepted the chat with them: by the value of `key`, of Postgres on a miss.
     """
     pair = (user_id, other_id)
 
     def load(_before: int, _count: int) -> list[Accepted]:
         return of_postgres(pair)
 
-    return follows or bool(await ACCEPTED.take(pair, values, None, 1, load))
+    return follows or bool(await ACCEPTED.take(pair, [value], None, 1, load))
 
 
 def changed(user_id: int, other_id: int) -> list[cache.Command]:
     """The commands to run after anything of the chat of two was changed."""
-    return [*ACCEPTED.changed((user_id, other_id)), *ACCEPTED.changed((other_id, user_id))]
+    return [ACCEPTED.changed((user_id, other_id)), ACCEPTED.changed((other_id, user_id))]
 
 
 def of_postgres(pair: tuple[int, int]) -> list[Accepted]:

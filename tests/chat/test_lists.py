@@ -36,7 +36,7 @@ def forget(alice: Person, bob: Person) -> None:
     """What Redis holds of a chat, gone."""
     found = profiles.named([alice.username, bob.username])
     pairs = [(found[one.username], found[other.username]) for one, other in ((alice, bob), (bob, alice))]
-    keys = [str(MESSAGES.ask(pair)[1]) for pair in pairs]
+    keys = [MESSAGES.key(pair) for pair in pairs]
     keys += [f"{name}:{ids.encode(user_id)}" for user_id in found.values() for name in ("chats", "chat_requests")]
     cache.run_sync(("DEL", *keys))
 

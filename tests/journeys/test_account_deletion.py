@@ -14,6 +14,7 @@ from infra.photos import make_photo
 from shared.accounts import erasure, mail, sessions
 from shared.accounts.model import AccountErased, ErasureDue
 from shared.kernel import cache, clock, db, graph, ids
+from shared.kernel.recent import MARK
 from shared.kernel.upkeep import UpkeepDue
 from shared.profiles import reads as profiles
 from tests.accounts.receipts import LEFT, RECEIPT, Receipt, There
@@ -176,7 +177,9 @@ def test_leaving_takes_all_of_it_along(stack: Stack, bob: Person, problem: Probl
     name = ids.encode(user_id)
     keys = {key.decode() for key in cache.redis().scan_iter(f"*{name}*", count=1000)}
     holding = {key for key in keys if key.startswith(tuple(key.format("") for key in erasure.REDIS_KEYS))}
-    assert {key for key in holding if "dropped" not in key} <= {f"notifications:generation:{name}"}
+    assert {key for key in holding if "dropped" not in key} <= {f"notifications:{name}"}
+    (kept,) = cache.run_sync(("GET", f"notifications:{name}"))
+    assert kept is None or kept.startswith(MARK)
     mails = Mailbox(stack.console, ada.email).mails()
     assert mails[0]["subject"] == "Your i9lyfe account is erased"
 

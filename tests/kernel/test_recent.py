@@ -20,7 +20,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
 def owner(stack: Stack) -> Iterator[int]:
     owner = ids.new_id()
     yield owner
-    cache.run_sync(("DEL", f"test:{ids.encode(owner)}", f"test:generation:{ids.encode(owner)}"))
+    cache.run_sync(("DEL", RECENT.key(owner)))
 
 
 RECENT = Recent("test", Entry, keep=5)
@@ -64,7 +64,7 @@ def test_what_is_filled_is_read_until_it_changes(owner: int) -> None:
     assert [taken(owner, listing, before, 2) for before in (None, 3, 2, 1)] == [[3, 2], [2, 1], [1], []]
     assert listing.asked == 1
     listing.entries.pop(0)
-    cache.run_sync(*RECENT.changed(owner))
+    cache.run_sync(RECENT.changed(owner))
     assert taken(owner, listing, None, 9) == [2, 1]
     assert listing.asked == 2
 
@@ -72,7 +72,7 @@ def test_what_is_filled_is_read_until_it_changes(owner: int) -> None:
 def test_what_was_kept_in_an_older_form_is_a_miss(owner: int) -> None:
     listing = Listing(3)
     older = msgspec.msgpack.encode([{"position": 9, "name": "a"}])
-    cache.run_sync(("SET", f"test:{ids.encode(owner)}", older))
+    cache.run_sync(("SET", RECENT.key(owner), older))
     assert [taken(owner, listing, before, 2) for before in (None, 2)] == [[3, 2], [1]]
     assert listing.asked == 1
 
@@ -96,7 +96,7 @@ def test_chosen_ones_come_from_what_is_kept_if_it_has_enough(owner: int) -> None
 
 def test_a_fill_that_read_before_a_change_is_not_kept(owner: int) -> None:
     listing = Listing(3)
-    listing.meanwhile = RECENT.changed(owner)
+    listing.meanwhile = [RECENT.changed(owner)]
     assert taken(owner, listing, None, 5) == [3, 2, 1]
     listing.meanwhile = []
     listing.entries.pop(0)
