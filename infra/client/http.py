@@ -157,7 +157,9 @@ class Client:
             if problem.code in STALE and token and not refreshed:
                 self.refresh(token)
                 refreshed = True
-            elif not (problem.retry_after or answer.status_code in AWAY) or not patience.lasts(problem.retry_after):
+                continue
+            may_pass = problem.retry_after is not None or problem.status in AWAY
+            if not may_pass or not patience.lasts(problem.retry_after):
                 raise Refused(f"{method} {path}", problem)
 
 
