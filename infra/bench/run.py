@@ -63,14 +63,10 @@ def _measure(status: Status, *, after_kills: bool) -> tuple[list[Measure], dict[
         stack.apply()
         say("people sign up, and post")
         people = People(stack)
-        say("write → socket")
-        waits = latency.measure(people)
+        say("posts and messages to sockets")
+        live = latency.measure(people)
         say("many sockets")
-        live = [
-            Measure("write → socket p50", waits[len(waits) // 2], "ms"),
-            Measure("write → socket p99", waits[len(waits) * 99 // 100], "ms", 100, at_most=True),
-            *sockets.measure(stack),
-        ]
+        live += sockets.measure(stack)
         found = throughput.measure(stack, people, say) + live
     costs = _imports(say)
     return found + _dearest_read(costs), costs
