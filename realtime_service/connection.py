@@ -30,6 +30,7 @@ RESUME_SECONDS: Final = 0.25
 # What was missed is written so much at a time, and the rest when the client has taken that.
 TOGETHER: Final = 256 * 1024
 TAKEN_SECONDS: Final = 30.0
+_DATA: Final[dict[Codec, WSMsgType]] = {"json": WSMsgType.TEXT, "msgpack": WSMsgType.BINARY}
 
 # Takes a socket in, and gives the cut that its first catch_up mends; 0 for one that is refused.
 Admit = Callable[["Connection"], Awaitable[int]]
@@ -135,12 +136,14 @@ class Connection(WSListener):
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """Take a frame in; one that nobody could reply to closes the socket."""
         self.heard_at = time.monotonic()
-        if frame.msg_type == WSMsgType.CLOSE:
-            if not self._closing:
-                self._closing = True
-                transport.send_close(frame.get_close_code())
-            transport.disconnect()
+        if frame.rsv1 or frame.rsv2 or frame.rsv3:
+            self.close(1002, "no extension was agreed on")
             return
+        if frame.msg_type == WSMsgType.CLOSE:
+            self._answer_close(transport, frame)
+            return
+        if transport.is_close_frame_sent:
+            self._closing = True  # by the parser, for what follows this frame: nothing may be sent after it
         if self._closing or not self._within_rate():
             return
         if frame.msg_type == WSMsgType.PING:
@@ -151,8 +154,10 @@ class Connection(WSListener):
         if len(self._parts) + frame.payload_size > MAX_FRAME:
             self.close(4413, "frame too large")
             return
-        wanted = WSMsgType.TEXT if self.format == "json" else WSMsgType.BINARY
-        if frame.msg_type != (WSMsgType.CONTINUATION if self._in_parts else wanted):
+        if (frame.msg_type == WSMsgType.CONTINUATION) != self._in_parts:
+            self.close(1002, "fragments out of order")
+            return
+        if not self._in_parts and frame.msg_type != _DATA[self.format]:
             self.close(4400, "bad frame")
             return
         self._in_parts = not frame.fin
@@ -160,6 +165,14 @@ class Connection(WSListener):
         if frame.fin:
             body, self._parts = bytes(self._parts), bytearray()
             self._take(body)
+
+    def _answer_close(self, transport: WSTransport, frame: WSFrame) -> None:
+        """Give the client's close code back; 1002 for one that may not be sent, which the parser lets through."""
+        if not self._closing:
+            self._closing = True
+            code = cast("int", frame.get_close_code()) if frame.payload_size else 1000
+            transport.send_close(cast("WSCloseCode", code if 1000 <= code < 5000 and code != 1006 else 1002))
+        transport.disconnect()
 
     def pause_writing(self) -> None:
         """More than MAX_UNSENT waits: it reads too slowly. Closed later, as a write to it is under way."""
@@ -230,6 +243,9 @@ class Connection(WSListener):
         try:
             request = codec.unpack(body, self.format)
         except Unreadable:
+            if self.format == "json" and not _is_utf8(body):
+                self.close(1007, "not UTF-8")
+                return
             request = None
         if isinstance(request, dict) and _is_id(cast("dict[Any, Any]", request).get("id")):
             self._requests.put_nowait(request)
@@ -346,6 +362,14 @@ class Connection(WSListener):
         unwritten.clear()
         self._unflushed = 0
         stream.write(data)
+
+
+def _is_utf8(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _is_id(id: Any) -> bool:

@@ -15,6 +15,7 @@ from realtime_service.frames import Event
 from realtime_service.presence import LOOK_SECONDS, TypingHere
 from realtime_service.topics import Topics
 from shared.kernel import cache, ids, sessions
+from shared.kernel.config import settings
 from shared.kernel.problems import Unavailable
 from shared.live.publish import GATE, TOPIC, channel
 from shared.presence import actions as presence
@@ -60,6 +61,10 @@ class Hub:
     async def _hear_gate(self) -> None:
         with contextlib.suppress(cache.CacheUnavailable):
             await self.bus.subscribe(GATE)  # and should it not be linked yet, then when it is
+
+    def is_full(self, user_id: int) -> bool:
+        """Whether a user has as many sockets here as they may."""
+        return len(self.users.get(user_id, ())) >= settings().live_sockets_per_user
 
     async def add(self, connection: "Connection") -> None:
         """Take a socket in; returns when its user's channel is heard. Raises CacheUnavailable."""

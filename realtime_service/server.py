@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import random
+import re
 import time
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
@@ -25,6 +26,7 @@ from shared.kernel.config import settings
 from shared.kernel.problems import Forbidden, NotFound, Problem, Unauthorized, Unavailable, Unreadable
 
 PATH: Final = "/v1/live"
+VERSION: Final = "13"
 PING_SECONDS: Final = float(os.environ.get("LIVE_PING_SECONDS", "25"))
 IDLE_SECONDS: Final = float(os.environ.get("LIVE_IDLE_SECONDS", "60"))
 # So long what was asked may still take at the end, and clients to answer that they go. Cloud Run kills after 10 s.
@@ -40,6 +42,16 @@ class Credentials(msgspec.Struct, frozen=True):
 
     token: str | None
     ticket: str | None
+
+
+class UpgradeRequired(Problem):
+    """426: no WebSocket, or one of another version (RFC 6455, 4.2.2)."""
+
+    status = 426
+
+    def __init__(self) -> None:
+        headers = {"Upgrade": "websocket", "Sec-WebSocket-Version": VERSION}
+        super().__init__("upgrade_required", f"Ask for a WebSocket of version {VERSION}.", headers=headers)
 
 
 class Server:
@@ -110,6 +122,11 @@ class Server:
                 raise NotFound("no_such_path", f"The live service is at {PATH}.")
             if self.draining:
                 raise Unavailable("this instance")
+            if request.headers.get("Sec-WebSocket-Version") != VERSION:
+                raise UpgradeRequired
+            # Firefox says `keep-alive, Upgrade`, as RFC 6455 has it (4.2.1), which picows takes for no upgrade.
+            if "upgrade" in re.split(r"[,\s]+", ",".join(request.headers.getall("Connection", [])).lower()):
+                request.headers["Connection"] = "Upgrade"
             offered = [name.strip() for name in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
             chosen = next((name for name in offered if name in SUBPROTOCOLS), "")
             if not chosen:
@@ -119,7 +136,7 @@ class Server:
             # Accepted and closed with 4401: a browser shows its page no HTTP status of a failed upgrade.
             credentials = Credentials(None, None)
         except Problem as problem:
-            return _plain(problem.status, problem.document())
+            return _plain(problem.status, problem.document(), problem.headers)
         admit = self._admission(credentials)
         connection = Connection(SUBPROTOCOLS[chosen], admit, self.hub.remove, self.turn.add, self.hub.topics)
         response = WSUpgradeResponse.create_101_response(extra_headers={"Sec-WebSocket-Protocol": chosen})
@@ -145,6 +162,9 @@ class Server:
         began, lives = await asyncio.gather(inbox.instant(connection.connected_at), _lives(connection.session_id))
         if not lives:
             connection.close(4401, "session ended")  # before anybody is told that its user is here
+            return 0
+        if self.hub.is_full(connection.user_id):
+            connection.close(4429, "too many sockets")
             return 0
         connection.began_at = connection.last_seq = began
         cut = connection.cut()
@@ -205,14 +225,18 @@ async def _gone(connections: Iterable[Connection], seconds: float) -> None:
             await asyncio.gather(*[connection.gone.wait() for connection in connections])
 
 
-def _plain(status: int, document: dict[str, Any]) -> WSUpgradeResponseWithListener:
-    return _said(status, msgspec.json.encode(document))
+def _plain(
+    status: int, document: dict[str, Any], headers: dict[str, str] | None = None
+) -> WSUpgradeResponseWithListener:
+    return _said(status, msgspec.json.encode(document), headers)
 
 
-def _said(status: int, body: bytes) -> WSUpgradeResponseWithListener:
+def _said(status: int, body: bytes, headers: dict[str, str] | None = None) -> WSUpgradeResponseWithListener:
     kind = "application/json" if status < 400 else http.PROBLEM_TYPE
     if status < 400:
         response = WSUpgradeResponse.create_ok_response(body, {"Content-Type": kind})
     else:
-        response = WSUpgradeResponse.create_error_response(HTTPStatus(status), body, {"Content-Type": kind})
+        response = WSUpgradeResponse.create_error_response(
+            HTTPStatus(status), body, {"Content-Type": kind, **(headers or {})}
+        )
     return WSUpgradeResponseWithListener(response, None)

@@ -88,5 +88,5 @@ def _problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
         assert fault.keys() == {"field", "code", "detail"}
     assert (status == 422) == bool(body.get("errors"))
     if status in (429, 503):
-        assert int(answer.headers["retry-after"]) >= 1
+        assert body["retry_after"] == int(answer.headers["retry-after"]) >= 1
     return body

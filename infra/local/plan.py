@@ -84,6 +84,7 @@ def settings(data: Path, ports: dict[str, int], secrets: dict[str, str]) -> dict
         # One machine plays every client here, and seed and bench play thousands.
         "RATE_LIMIT_SCALE": os.environ.get("RATE_LIMIT_SCALE", "10000"),
         "FEED_MERGE_FOLLOWERS": os.environ.get("FEED_MERGE_FOLLOWERS", "10000"),
+        "LIVE_SOCKETS_PER_USER": os.environ.get("LIVE_SOCKETS_PER_USER", "1000"),
         "LIVE_AWAY_SECONDS": os.environ.get("LIVE_AWAY_SECONDS", "30"),
         "LOG_LEVEL": os.environ.get("LOG_LEVEL", "INFO"),
         "PUBSUB_HTTP_URL": http["pubsub_http"],

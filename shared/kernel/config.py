@@ -54,6 +54,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     rate_limit_scale: int
     feed_merge_followers: int
     live_away_seconds: int
+    live_sockets_per_user: int
 
     @property
     def is_local(self) -> bool:
@@ -151,6 +152,7 @@ def read(env: Mapping[str, str]) -> Settings:
         rate_limit_scale=_count("RATE_LIMIT_SCALE", text("RATE_LIMIT_SCALE", "1"), 1, 1_000_000),
         feed_merge_followers=_count("FEED_MERGE_FOLLOWERS", text("FEED_MERGE_FOLLOWERS", "10000"), 1, 1_000_000_000),
         live_away_seconds=_count("LIVE_AWAY_SECONDS", text("LIVE_AWAY_SECONDS", "30"), 1, 3600),
+        live_sockets_per_user=_count("LIVE_SOCKETS_PER_USER", text("LIVE_SOCKETS_PER_USER", "50"), 1, 100_000),
         instance_id=text("INSTANCE_ID", "") or f"{os.uname().nodename}-{os.getpid()}",
     )
 

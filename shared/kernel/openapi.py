@@ -252,6 +252,7 @@ def _problem_schema() -> Schema:
             "instance": {**text, "format": "uri-reference"},
             "code": {**text, "description": "A stable snake_case word."},
             "errors": {"type": "array", "items": {"$ref": _SCHEMAS.format(name="FieldError")}},
+            "retry_after": {"type": "integer", "description": "Seconds to wait before trying again."},
         },
         "required": ["type", "title", "status", "detail", "code"],
     }

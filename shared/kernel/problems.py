@@ -49,6 +49,8 @@ class Problem(Exception):
             document["instance"] = f"urn:request:{instance}"
         if self.errors is not None:
             document["errors"] = [msgspec.structs.asdict(e) for e in self.errors]
+        if "Retry-After" in self.headers:
+            document["retry_after"] = int(self.headers["Retry-After"])  # a live reply has no headers
         return document
 
 

@@ -96,11 +96,13 @@ def test_actions_are_limited_as_requests_are(stack: Stack, alice: Person) -> Non
     with instance(stack, RATE_LIMIT_SCALE="1") as there, ExitStack() as sockets:
         statuses: list[int] = []
         # As many as one socket may send at once, and with all of them more than a user may in a minute.
-        for live in [sockets.enter_context(alice.live(there.url)) for _ in range(7)]:
+        opened = [sockets.enter_context(alice.live(there.url)) for _ in range(7)]
+        for live in opened:
             replies = [live.act("unreact_to_post", {"post_id": post["id"]}) for _ in range(38)]
             statuses += [200 if reply["ok"] else reply["error"]["status"] for reply in replies]
         assert statuses[:240] == [200] * 240
         assert statuses[-1] == 429
+        assert refused(opened[-1], "unreact_to_post", {"post_id": post["id"]})["retry_after"] >= 1
 
 
 def test_a_session_that_has_ended_acts_no_more(alice: Person, bob: Person) -> None:

@@ -12,6 +12,7 @@ from infra.local.stack import Stack
 from shared.kernel import ids, tokens
 from shared.profiles import reads as profiles
 from tests.client import Format, Live, Person, wait_until
+from tests.live.instances import instance
 
 JSON = [Subprotocol("i9lyfe.v1.json")]
 
@@ -172,3 +173,15 @@ def test_an_unknown_action_is_a_problem_not_the_end(alice: Person) -> None:
 def test_an_unknown_subprotocol_is_refused(stack: Stack, alice: Person) -> None:
     with pytest.raises(Exception, match="400"):
         connect(stack.live, subprotocols=[Subprotocol("chat")], additional_headers=bearer(alice), proxy=None)
+
+
+def test_a_user_has_so_many_sockets_on_an_instance_and_others_have_theirs(
+    stack: Stack, alice: Person, bob: Person
+) -> None:
+    with instance(stack, LIVE_SOCKETS_PER_USER="2") as there, alice.live(there.url):
+        with alice.live(there.url):
+            assert close_code_of(there.url, headers=bearer(alice)) == 4429
+            with bob.live(there.url) as live:
+                assert live.act("ping")["ok"] is True
+        with alice.live(there.url) as live:  # the place of one that has gone
+            assert live.act("ping")["ok"] is True
