@@ -1,9 +1,12 @@
-"""The live service: deliveries a second of its CPU to many sockets, sockets taken in, and the memory of an idle one."""
+"""The live service: deliveries a second of its CPU to many sockets, sockets taken in, and what idle ones cost."""
 
+import itertools
+import resource
 import selectors
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from typing import Final
 from urllib.parse import urlsplit
@@ -16,7 +19,14 @@ from shared.kernel import cache, clock, ids, sessions, tokens
 from shared.live.publish import channel
 
 SOCKETS: Final = 500
-IDLE_SOCKETS: Final = 2000
+IDLE_SOCKETS: Final = 20_000
+# Files that the service, or the bench, may have open beside the sockets.
+OTHER_FILES: Final = 200
+# One round of pings, and some in which it is said who is here.
+IDLE_SECONDS: Final = 26.0
+ADDRESSES: Final = 8
+PING: Final = b"\x89\x00"
+PONG: Final = b"\x8a\x80" + bytes(4)
 EVENT_BYTES: Final = 300
 BURST: Final = 200
 SECONDS: Final = 3.0
@@ -27,14 +37,16 @@ IDLE_KIB: Final = 25
 
 
 class Crowd:
-    """Sockets of one user, read by a thread that counts the bytes."""
+    """Sockets, each with its token, read by a thread that counts the bytes."""
 
-    def __init__(self, live: str, token: str, size: int):
+    def __init__(self, live: str, tokens: Sequence[str]):
         self.received = 0
         self._ended = False
         self._more = threading.Condition()
         self._selector = selectors.DefaultSelector()
-        self.sockets = [_connect(live, token) for _ in range(size)]
+        # From several addresses: the ports of one might not be enough.
+        hosts = itertools.cycle(f"127.0.0.{n + 2}" for n in range(ADDRESSES))
+        self.sockets = [_connect(live, token, host) for token, host in zip(tokens, hosts, strict=False)]
         for one in self.sockets:
             self._selector.register(one, selectors.EVENT_READ)
         self._thread = threading.Thread(target=self._read, daemon=True)
@@ -46,6 +58,8 @@ class Crowd:
                 data = key.fileobj.recv(1 << 16)  # type: ignore[union-attr]
                 if not data:
                     raise ConnectionError("the live service closed a socket of the bench")
+                if data.startswith(PING):
+                    key.fileobj.send(PONG)  # type: ignore[union-attr]
                 with self._more:
                     self.received += len(data)
                     self._more.notify()
@@ -64,9 +78,9 @@ class Crowd:
             one.close()
 
 
-def _connect(live: str, token: str) -> socket.socket:
+def _connect(live: str, token: str, host: str) -> socket.socket:
     url = urlsplit(live)
-    made = socket.create_connection((url.hostname or "127.0.0.1", url.port or 80), timeout=15)
+    made = socket.create_connection((url.hostname or "127.0.0.1", url.port or 80), 15, (host, 0))
     made.sendall(
         f"GET {url.path} HTTP/1.1\r\nHost: {url.netloc}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
@@ -99,8 +113,8 @@ def measure(stack: Stack) -> list[Measure]:
     token, _ = tokens.issue_access(user_id, session_id)
     try:
         # First, while none of its memory is that of sockets which have gone.
-        connected, idle = _taking_in(stack.live, token, process)
-        with closing(Crowd(stack.live, token, SOCKETS)) as crowd:
+        many = _many(stack.live, session_id, process)
+        with closing(Crowd(stack.live, [token] * SOCKETS)) as crowd:
             one, burst = (_rate(crowd, process, user_id, together) for together in (1, BURST))
     finally:
         cache.run_sync(sessions.ended(session_id))
@@ -108,23 +122,45 @@ def measure(stack: Stack) -> list[Measure]:
     return [
         Measure("deliveries, one at a time", one, unit, ONE_AT_A_TIME, detail=f"to {SOCKETS} sockets"),
         Measure(f"deliveries, bursts of {BURST}", burst, unit, IN_BURSTS, detail=f"to {SOCKETS} sockets"),
-        Measure("sockets taken in", connected, unit, detail=f"{IDLE_SOCKETS:,}, one after another"),
-        Measure("memory an idle socket", idle, "KiB", IDLE_KIB, at_most=True, detail=f"of {IDLE_SOCKETS:,}"),
+        *many,
     ]
 
 
-def _taking_in(live: str, token: str, process: psutil.Process) -> tuple[float, float]:
-    """How many sockets it takes in a second of its CPU, and the KiB of one that idles."""
-    before, cpu = process.memory_info().rss, -sum(process.cpu_times()[:2])
-    with closing(Crowd(live, token, IDLE_SOCKETS)):
-        cpu += sum(process.cpu_times()[:2])
-        return IDLE_SOCKETS / cpu, (process.memory_info().rss - before) / IDLE_SOCKETS / 1024
+def _many(live: str, session_id: int, process: psutil.Process) -> list[Measure]:
+    """What as many sockets cost as an instance is to hold, each of another user, while they come in and while idle."""
+    count = min(IDLE_SOCKETS, _may_open(process) - OTHER_FILES)
+    owners = [tokens.issue_access(ids.new_id(), session_id)[0] for _ in range(count)]
+    before, cpu = process.memory_info().rss, _cpu(process)
+    with closing(Crowd(live, owners)):
+        cpu = _cpu(process) - cpu
+        each = (process.memory_info().rss - before) / count / 1024
+        idle_cpu, began = _cpu(process), time.monotonic()
+        time.sleep(IDLE_SECONDS)
+        busy = 100 * (_cpu(process) - idle_cpu) / (time.monotonic() - began)
+    of = f"of {count:,} users" + ("" if count == IDLE_SOCKETS else ": no more files may be open here")
+    return [
+        Measure("sockets taken in", count / cpu, "/s per core", detail=f"{of}, one after another"),
+        Measure("memory an idle socket", each, "KiB", IDLE_KIB, at_most=True, detail=of),
+        Measure("CPU of idle sockets", busy, "% of a core", detail=of),
+    ]
+
+
+def _may_open(process: psutil.Process) -> int:
+    """How many files both the service and this process may have open, their limits raised as far as may be."""
+    for pid in (0, process.pid):
+        _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
+    return min(resource.prlimit(pid, resource.RLIMIT_NOFILE)[0] for pid in (0, process.pid))
+
+
+def _cpu(process: psutil.Process) -> float:
+    return sum(process.cpu_times()[:2])
 
 
 def _rate(crowd: Crowd, process: psutil.Process, user_id: int, together: int) -> float:
     frame = EVENT_BYTES + 4
     expected, sent = crowd.received, 0
-    cpu = -sum(process.cpu_times()[:2])
+    cpu = _cpu(process)
     until = time.monotonic() + SECONDS
     while time.monotonic() < until:
         start = time.time_ns() // 1000
@@ -133,4 +169,4 @@ def _rate(crowd: Crowd, process: psutil.Process, user_id: int, together: int) ->
         expected += together * SOCKETS * frame
         # The next is sent when all have this: what is measured is not how far the service falls behind.
         crowd.wait_for(expected)
-    return sent * SOCKETS / (cpu + sum(process.cpu_times()[:2]))
+    return sent * SOCKETS / (_cpu(process) - cpu)
