@@ -1,5 +1,7 @@
 """Whatever drops when, who comes back with `resume` has seen each personal event once, in order."""
 
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
@@ -8,8 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from infra.local.stack import Stack
+from shared.live import publish
 from tests.chat.talk import friends, history, write
 from tests.client import Person, sign_up
+from tests.feed.merging import id_of
 from tests.heard import wait_until_heard
 from tests.live.devices import Device, bad_day, kept_for
 from tests.live.instances import instance
@@ -18,7 +22,8 @@ pytestmark = pytest.mark.slow
 
 Name = Literal["phone", "laptop"]
 # Each is one event to alice, or none: a follow that is taken back before it is told, say.
-CAUSES = ("message", "comment", "reaction", "follow", "post", "deletion")
+CAUSES = ("message", "comment", "reaction", "follow", "post", "deletion", "burst")
+BURST = 30
 
 
 class Drop(NamedTuple):
@@ -63,6 +68,7 @@ class World:
         self.reactions = self.follows = 0
         self.posts: list[str] = []
         self.urls = urls
+        self.bursts: list[threading.Thread] = []
 
     def do(self, cause: str) -> None:
         bob = self.bob
@@ -79,8 +85,23 @@ class World:
                 bob.ask("DELETE" if self.follows % 2 else "PUT", f"/v1/users/{self.alice.username}/follow")
             case "post":
                 self.posts.append(bob.post_photo("News", seed=len(self.posts))["id"])
+            case "burst":
+                self.bursts.append(threading.Thread(target=self.tell_many))
+                self.bursts[-1].start()
             case _ if self.posts:
                 bob.delete(f"/v1/posts/{self.posts.pop()}")
+
+    def tell_many(self) -> None:
+        """Events so close to each other that some come at any point of what a device does meanwhile."""
+        for number in range(BURST):
+            publish.deliver([id_of(self.alice)], "test.number", b"%d" % number)
+            time.sleep(0.001)
+
+    def settle(self) -> None:
+        """Wait until nothing more comes of what was done."""
+        while self.bursts:
+            self.bursts.pop().join()
+        wait_until_heard(self.stack)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +113,7 @@ def world(stack: Stack) -> Iterator[World]:
 @given(steps=STEPS)
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_who_drops_and_resumes_sees_each_event_once_and_in_order(world: World, steps: list[Any]) -> None:
-    wait_until_heard(world.stack)
+    world.settle()
     before = kept_for(world.alice)[-1]["seq"]
     phone = Device(world.alice, *world.urls, after=before)
     laptop = Device(world.alice.speaking("msgpack"), *world.urls, after=before)
@@ -109,7 +130,7 @@ def test_who_drops_and_resumes_sees_each_event_once_and_in_order(world: World, s
                 devices[name].come(there, back)
             case cause:
                 world.do(cause)
-    wait_until_heard(world.stack)
+    world.settle()
     kept = kept_for(world.alice, before)
     for device in devices.values():
         if not device.is_here:
@@ -124,7 +145,7 @@ def test_who_drops_and_resumes_sees_each_event_once_and_in_order(world: World, s
 
 def told_by(events: list[dict[str, Any]]) -> list[str]:
     """As one reads them in what a failure says."""
-    return [f"{event['seq']} {event['event']} {event['data'].get('id', '')}" for event in events]
+    return [f"{event['seq']} {event['event']} {event['data']}"[:90] for event in events]
 
 
 def agrees(world: World, events: list[dict[str, Any]]) -> None:
