@@ -161,7 +161,7 @@ class Hub:
         floor = await inbox.note_boot()
         await self._tell_all_presence()
         if floor != self._floor:
-            # It was emptied while it was linked: nobody counted as here any more, and who was may have missed something.
+            # It was emptied while it was linked: nobody counted as here any more, and who was may have missed some.
             self._floor = floor
             await self._catch_up(cut=False)
 

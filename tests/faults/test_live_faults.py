@@ -11,7 +11,7 @@ import pytest
 from infra.local.stack import Stack, ephemeral
 from shared.kernel import cache
 from tests.chat.talk import friends, history, write
-from tests.client import Format, Live, Person, processes, sign_up, wait_until
+from tests.client import Format, Live, processes, sign_up, wait_until
 from tests.heard import wait_until_heard
 from tests.live.devices import Device, bad_day, kept_for
 from tests.live.instances import Instance, instance

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from infra.local.stack import Stack
 from shared.live import publish
 from tests.chat.talk import friends, history, write
-from tests.client import Person, sign_up
+from tests.client import sign_up
 from tests.feed.merging import id_of
 from tests.heard import wait_until_heard
 from tests.live.devices import Device, bad_day, kept_for
 from tests.live.instances import instance
 
-pytestmark = pytest.mark.slow
+# Passes within seconds; a failure is shrunk for up to five minutes, and some come only now and then.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 Name = Literal["phone", "laptop"]
 # Each is one event to alice, or none: a follow that is taken back before it is told, say.
