@@ -88,7 +88,9 @@ class Device:
             self._protocol.receive_eof()
         for frame in self._protocol.events_received():
             if isinstance(frame, Frame) and frame.opcode in (Opcode.TEXT, Opcode.BINARY):
-                self._take(json.loads(frame.data) if frame.opcode is Opcode.TEXT else msgpack.unpackb(frame.data))
+                self._take(
+                    json.loads(bytes(frame.data)) if frame.opcode is Opcode.TEXT else msgpack.unpackb(frame.data)
+                )
         if data:
             self._write()
         else:
