@@ -107,7 +107,8 @@ class Connection(WSListener):
         self._allowed_at = self.heard_at
         self._closing = False
         self._admitted: asyncio.Task[None] | None = None
-        self._requests: asyncio.Queue[Any] = asyncio.Queue()
+        # What is asked; or, a string, why it is to be closed after what was asked before.
+        self._requests: asyncio.Queue[dict[str, Any] | str] = asyncio.Queue()
 
     @property
     def is_open(self) -> bool:
@@ -203,6 +204,10 @@ class Connection(WSListener):
         """Close it once the reply that is being made has been written."""
         asyncio.get_running_loop().call_soon(self.close, code, reason)
 
+    def go_away(self, advice: str) -> None:
+        """Close it with 1001 and this advice, once all that was asked by now has been answered."""
+        self._requests.put_nowait(advice)
+
     def _give_up(self) -> None:
         if self._transport is not None:
             self._transport.disconnect(graceful=False)
@@ -236,7 +241,7 @@ class Connection(WSListener):
             cut = await self._admit(self)
             if cut:
                 await self._begin(cut)
-                while True:
+                while self.is_open:
                     await self._answer(await self._requests.get())
         except Unavailable:
             self.close(1013, "try again later")
@@ -251,8 +256,11 @@ class Connection(WSListener):
             await self._answer(first)
         await self.catch_up(lambda seq: inbox.newer(self.user_id, seq), mend=cut)
 
-    async def _answer(self, request: dict[str, Any]) -> None:
-        self._write(await requests.answer(self, request))
+    async def _answer(self, request: dict[str, Any] | str) -> None:
+        if isinstance(request, str):
+            self.close(1001, request)
+        else:
+            self._write(await requests.answer(self, request))
 
     async def resume(self, after: int) -> Resumed:
         """Send what was missed since `after`; answers from where the next may go on, and whether that was all."""

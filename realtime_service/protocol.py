@@ -139,9 +139,15 @@ OWN: Final[dict[str, tuple[Any, Any, str]]] = {
     "typing": (Typing, Nothing, "Tells the other of a chat that you type, for six seconds, or that you don't."),
 }
 EVENTS: Final[dict[str, Event]] = {
-    "feed.post_created": Event(Post, True, "A post or repost of somebody whom you follow came into your feed."),
-    "feed.post_deleted": Event(Gone, True, "A post is gone from your feed."),
-    "notification.created": Event(Notification, True, "A notification is new, or has grown."),
+    "feed.post_created": Event(
+        Post,
+        True,
+        "A post or repost came into your feed, yours too; or one in it is there by another repost, or none, now.",
+    ),
+    "feed.post_deleted": Event(Gone, True, "A post is gone from your feed: nobody whom you follow shows it any more."),
+    "notification.created": Event(
+        Notification, True, "A notification is new, or has grown or shrunk; it has grown if `at` is later than before."
+    ),
     "notification.revoked": Event(Gone, True, "A notification is gone."),
     "message.created": Event(Message, True, "A message came, or was sent from another of your devices."),
     "message.acknowledged": Event(Acknowledged, True, "Messages were delivered or read."),

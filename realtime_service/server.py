@@ -6,7 +6,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
@@ -22,12 +22,14 @@ from realtime_service.hub import Hub
 from realtime_service.turn import Turn
 from shared.kernel import cache, http, sessions, tokens
 from shared.kernel.config import settings
-from shared.kernel.problems import Forbidden, NotFound, Problem, Unauthorized, Unreadable
+from shared.kernel.problems import Forbidden, NotFound, Problem, Unauthorized, Unavailable, Unreadable
 
 PATH: Final = "/v1/live"
 PING_SECONDS: Final = float(os.environ.get("LIVE_PING_SECONDS", "25"))
 IDLE_SECONDS: Final = float(os.environ.get("LIVE_IDLE_SECONDS", "60"))
-DRAIN_SECONDS: Final = 3.0
+# So long what was asked may still take at the end, and clients to answer that they go. Cloud Run kills after 10 s.
+ANSWER_SECONDS: Final = 3.0
+LEAVE_SECONDS: Final = 2.0
 # It grows when needed; most sockets send little, and picows's own 16 KiB would be most of an idle one's memory.
 READ_BUFFER: Final = 1024
 _log: Final = logging.getLogger("live")
@@ -47,6 +49,8 @@ class Server:
         self.hub = Hub(settings().instance_id)
         self.turn = Turn()
         self.draining = False
+        # Those who are being taken in.
+        self._coming: set[Connection] = set()
 
     async def run(self, host: str, port: int, stop: asyncio.Event) -> None:
         """Serve until `stop`, then drain."""
@@ -71,12 +75,15 @@ class Server:
             task.cancel()
 
     async def _drain(self) -> None:
-        connections = self.hub.connections()
+        """Send all away, each once what it has asked is answered; who waits for longer is sent away all the same."""
+        await asyncio.sleep(0)  # who came just before is being taken in by then
+        connections = {*self.hub.connections(), *self._coming}
         for connection in connections:
-            _go_away(connection)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(DRAIN_SECONDS):
-                await asyncio.gather(*[connection.gone.wait() for connection in connections])
+            connection.go_away(_advice())
+        await _gone(connections, ANSWER_SECONDS)
+        for connection in connections:
+            connection.close(1001, _advice())
+        await _gone(connections, LEAVE_SECONDS)
 
     async def _ping(self) -> None:
         while True:
@@ -102,7 +109,7 @@ class Server:
             if url.path != PATH:
                 raise NotFound("no_such_path", f"The live service is at {PATH}.")
             if self.draining:
-                return _plain(503, {"status": "draining"})
+                raise Unavailable("this instance")
             offered = [name.strip() for name in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
             chosen = next((name for name in offered if name in SUBPROTOCOLS), "")
             if not chosen:
@@ -120,29 +127,33 @@ class Server:
 
     def _admission(self, credentials: Credentials) -> Callable[[Connection], Any]:
         async def admit(connection: Connection) -> int:
-            found = await _who(credentials)
-            if found is None:
-                connection.close(4401, "not signed in")
-                return 0
-            connection.user_id, connection.session_id = found
-            # Connected from the upgrade on: what was sent since then and before the subscription is in the inbox.
-            began, lives = await asyncio.gather(inbox.instant(connection.connected_at), _lives(connection.session_id))
-            if not lives:
-                connection.close(4401, "session ended")  # before anybody is told that its user is here
-                return 0
-            connection.began_at = connection.last_seq = began
-            cut = connection.cut()
-            await self.hub.add(connection)
-            # Asked once its end would be heard: one that came before, be it after the ticket was given, is seen here.
-            if not await _lives(connection.session_id):
-                connection.close(4401, "session ended")
-                return 0
-            if self.draining:
-                _go_away(connection)
-                return 0
-            return cut
+            self._coming.add(connection)
+            try:
+                return await self._admit(connection, credentials)
+            finally:
+                self._coming.discard(connection)
 
         return admit
+
+    async def _admit(self, connection: Connection, credentials: Credentials) -> int:
+        found = await _who(credentials)
+        if found is None:
+            connection.close(4401, "not signed in")
+            return 0
+        connection.user_id, connection.session_id = found
+        # Connected from the upgrade on: what was sent since then and before the subscription is in the inbox.
+        began, lives = await asyncio.gather(inbox.instant(connection.connected_at), _lives(connection.session_id))
+        if not lives:
+            connection.close(4401, "session ended")  # before anybody is told that its user is here
+            return 0
+        connection.began_at = connection.last_seq = began
+        cut = connection.cut()
+        await self.hub.add(connection)
+        # Asked once its end would be heard: one that came before, be it after the ticket was given, is seen here.
+        if not await _lives(connection.session_id):
+            connection.close(4401, "session ended")
+            return 0
+        return cut
 
     def _health(self, path: str) -> Any:
         up = path == "/healthz" or self.hub.bus.is_up
@@ -182,10 +193,16 @@ def _credentials(request: WSUpgradeRequest, query: str) -> Credentials:
     return Credentials(tokens.open_cookie(cookie), None)
 
 
-def _go_away(connection: Connection) -> None:
+def _advice() -> str:
     # Not all at once: the instances that are left take the clients over a few seconds.
     delay = random.randint(0, 5000)  # noqa: S311 - spread, not a secret
-    connection.close(1001, msgspec.json.encode({"reconnect_in_ms": delay}).decode())
+    return msgspec.json.encode({"reconnect_in_ms": delay}).decode()
+
+
+async def _gone(connections: Iterable[Connection], seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await asyncio.gather(*[connection.gone.wait() for connection in connections])
 
 
 def _plain(status: int, document: dict[str, Any]) -> WSUpgradeResponseWithListener:
@@ -193,7 +210,7 @@ def _plain(status: int, document: dict[str, Any]) -> WSUpgradeResponseWithListen
 
 
 def _said(status: int, body: bytes) -> WSUpgradeResponseWithListener:
-    kind = "application/json" if status < 400 else "application/problem+json"
+    kind = "application/json" if status < 400 else http.PROBLEM_TYPE
     if status < 400:
         response = WSUpgradeResponse.create_ok_response(body, {"Content-Type": kind})
     else:

@@ -118,12 +118,11 @@ def _hand_on(erasure: store.ErasureRow) -> None:
 
 def _erase_rows(erasure: store.ErasureRow, step: store.Step) -> int:
     email = model.normalise_email(erasure.email or "")
-    typed = map(sessions.account_subject, (erasure.username, email))
     params: dict[str, object] = {
         "user_id": erasure.user_id,
         "email": email,
         "begun": erasure.begun_at,
-        "subjects": [*typed, sessions.confirm_subject(erasure.user_id)],
+        "subjects": sessions.account_subjects(erasure.username, email),
         "scope": f"user:{erasure.user_id}",
         "limit": _BATCH,
         "now": clock.now_ms(),

@@ -327,9 +327,8 @@ _COMMENTS_BEFORE: Final = Step(
     ),
 )
 
-# In the groups of others: taken back as if undone, which is news where nobody else is left, and then a newer version of
-# the group. Locked in the order in which acts lock them (shared/notifications/store.py), and counted in a statement of
-# its own that sees what they did.
+# In the groups of others: taken back as if undone, and told so. Locked in the order in which acts lock them
+# (shared/notifications/store.py), and counted in a statement of its own that sees what they did.
 _ACTS: Final = Step(
     "acts told to others",
     db.Statement(
@@ -341,9 +340,7 @@ _ACTS: Final = Step(
                WHERE a.notification_id = batch.notification_id AND a.actor_id = :user_id
               RETURNING a.notification_id, a.act_id),
             changed AS (
-              UPDATE notifications n SET version = n.version + CAST(n.actor_count = 1 AS integer),
-                     actor_count = n.actor_count - 1,
-                     tell_at = CASE WHEN n.actor_count = 1 THEN :now ELSE n.tell_at END,
+              UPDATE notifications n SET version = n.version + 1, actor_count = n.actor_count - 1, tell_at = :now,
                      latest_id = stands.latest_id,
                      unread = n.unread AND coalesce(stands.latest_id, 0) > n.read_id
                 FROM gone
@@ -351,7 +348,7 @@ _ACTS: Final = Step(
                                     WHERE a.notification_id = gone.notification_id AND a.act_id IS NOT NULL
                                       AND a.actor_id <> :user_id) stands
                WHERE n.id = gone.notification_id AND gone.act_id IS NOT NULL
-              RETURNING n.id, n.user_id, n.actor_count = 0 AS news),
+              RETURNING n.id, n.user_id),
             {
             _told(
                 NotificationChanged,
@@ -359,7 +356,6 @@ _ACTS: Final = Step(
                 notification_id="changed.id",
                 user_id="changed.user_id",
                 due_at="CAST(:now AS bigint)",
-                news="changed.news",
             )
         }
             SELECT count(*) FROM gone""",

@@ -27,7 +27,9 @@ def request(caller: Caller) -> Export:
             raise Unauthorized("session_ended", "This session has ended. Sign in again.")
         newest = store.NEWEST.maybe(conn, user_id=caller.user_id)
         if newest is not None and newest.at > now - DAY_MS:
-            raise TooManyRequests(-(-(newest.at + DAY_MS - now) // 1000), "one_export_a_day")
+            # Never more than a day, by whoever's clock it was asked for.
+            wait = min(newest.at + DAY_MS - now, DAY_MS)
+            raise TooManyRequests(-(-wait // 1000), "one_export_a_day")
         store.INSERT.run(
             conn,
             id=export_id,
@@ -80,10 +82,18 @@ def _write_items(out: Any, section: store.Section, whose: dict[str, Any]) -> int
         section.items.run(conn, **whose)
         while rows := store.NEXT.all(conn):
             for row in rows:
-                out.write((b",\n" if count else b"\n") + row.json.encode())
+                out.write((b",\n" if count else b"\n") + _with_links(row))
                 count += 1
     out.write(b"\n]\n")
     return count
+
+
+def _with_links(row: store.ItemRow) -> bytes:
+    """An item, with where its private objects can be read as long as the archive can."""
+    if not row.private:
+        return row.json.encode()
+    links = {name: storage.private_url(name, KEPT_MS // 1000) for name in row.private}
+    return row.json.encode()[:-1] + b',"links":' + msgspec.json.encode(links) + b"}"
 
 
 class Link(msgspec.Struct, frozen=True):

@@ -44,9 +44,7 @@ def _reset(token: str, email: str, fresh: str) -> list[cache.Command]:
         store.CHANGE_PASSWORD.run(conn, id=owner.id, fresh=fresh, old=owner.password_hash)
         store.END_PROOFS.run(conn, email=email, purpose="password_reset")
         # Whoever tried to guess the old one: the owner is not to wait for that.
-        typed = [owner.username, model.normalise_email(owner.email)]
-        subjects = [*map(sessions.account_subject, typed), sessions.confirm_subject(owner.id)]
-        store.CLEAR_FAILURES.run(conn, subjects=subjects)
+        store.CLEAR_FAILURES.run(conn, subjects=sessions.account_subjects(owner.username, owner.email))
         commands = sessions.end_all(conn, owner.id)
         events.emit(conn, model.PasswordChanged(ids.new_id(), owner.id))
     return commands

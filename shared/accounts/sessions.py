@@ -49,7 +49,7 @@ def login(body: model.Credentials, client: Client) -> model.SignedIn:
     # Throttled by what was typed, so that an account that isn't there throttles like one that is.
     account, address = account_subject(typed), f"address:{client.address}"
     with db.transaction() as conn:
-        _count_try(conn, account, address)
+        _count_try(conn, [account], address)
         row = store.BY_LOGIN.maybe(conn, login=typed)
     right = passwords.verify_password(row.password_hash if row else None, body.password)
     if row is None or not right or row.state != "active":
@@ -58,7 +58,7 @@ def login(body: model.Credentials, client: Client) -> model.SignedIn:
     with db.transaction() as conn:
         if store.STILL.maybe(conn, id=row.id, password_hash=row.password_hash) is None:
             raise _bad_credentials()  # changed, or gone, while the hash was made
-        _forgive(conn, account, address)
+        _forgive(conn, [account], address)
         if fresh_hash is not None:
             store.SET_PASSWORD_HASH.run(conn, id=row.id, fresh=fresh_hash, old=row.password_hash)
         opened = open_session(conn, row.id, client)
@@ -77,16 +77,19 @@ def signed_in(user_id: int, opened: Opened) -> model.SignedIn:
 def confirm(caller: Caller, client: Client, password: str) -> store.OwnerRow:
     """The caller, whose password was asked for again; throttled as a login is. Raises Forbidden, TooManyRequests.
 
-    With a throttle of its own: who doesn't know the password must not keep the owner from signing in, nor the reverse.
+    It counts as a login by whatever may be typed: a stolen session gives nobody tries of their own.
     """
-    subject, address = confirm_subject(caller.user_id), f"address:{client.address}"
+    address = f"address:{client.address}"
     with db.transaction() as conn:
-        _count_try(conn, subject, address)
         row = store.OWNER.maybe(conn, id=caller.user_id)
-    if not passwords.verify_password(row.password_hash if row else None, password) or row is None:
+        if row is None:
+            raise wrong_password()  # gone meanwhile
+        accounts = account_subjects(row.username, row.email)
+        _count_try(conn, accounts, address)
+    if not passwords.verify_password(row.password_hash, password):
         raise wrong_password()
     with db.transaction() as conn:
-        _forgive(conn, subject, address)
+        _forgive(conn, accounts, address)
     return row
 
 
@@ -96,18 +99,18 @@ def wrong_password() -> Forbidden:
 
 
 def account_subject(typed: str) -> str:
-    """Under what the failed logins of a username or an address are counted."""
+    """Under what wrong passwords are counted where this was typed to sign in."""
     return f"account:{tokens.digest(typed).hex()}"
 
 
-def confirm_subject(user_id: int) -> str:
-    """Under what wrong passwords of one who is signed in are counted."""
-    return f"confirm:{ids.encode(user_id)}"
+def account_subjects(username: str, email: str) -> list[str]:
+    """The subjects of all that may be typed to sign in to an account."""
+    return [account_subject(username), account_subject(model.normalise_email(email))]
 
 
 def devices(caller: Caller, query: PageQuery) -> Page[model.Device]:
     """A page of the caller's sessions, the latest first. Of Postgres: it is asked for too seldom to be cached."""
-    before = query.before("s")
+    before = query.before("l")
     with db.connection() as conn:
         rows = store.DEVICES.all(
             conn,
@@ -124,7 +127,7 @@ def devices(caller: Caller, query: PageQuery) -> Page[model.Device]:
             )
             for row in page
         ],
-        cursor("s", page[-1].id) if len(rows) > len(page) else None,
+        cursor("l", page[-1].id) if len(rows) > len(page) else None,
     )
 
 
@@ -229,12 +232,12 @@ def free_tries_of_an_address() -> int:
     return _FREE_TRIES_OF_AN_ADDRESS * settings().rate_limit_scale
 
 
-def _count_try(conn: db.Connection, account: str, address: str) -> None:
+def _count_try(conn: db.Connection, accounts: list[str], address: str) -> None:
     now = clock.now_ms()
-    subjects = [account, address]
+    subjects = [*accounts, address]
     throttle: dict[str, object] = {
         "subjects": subjects,
-        "free": [FREE_TRIES, free_tries_of_an_address()],
+        "free": [*[FREE_TRIES] * len(accounts), free_tries_of_an_address()],
         "longest": LONGEST_WAIT_MS,
         "forgotten": now - FORGOTTEN_MS,
     }
@@ -244,8 +247,8 @@ def _count_try(conn: db.Connection, account: str, address: str) -> None:
         raise TooManyRequests(max(1, -(-wait // 1000)), "too_many_logins")
 
 
-def _forgive(conn: db.Connection, account: str, address: str) -> None:
-    store.CLEAR_FAILURES.run(conn, subjects=[account])
+def _forgive(conn: db.Connection, accounts: list[str], address: str) -> None:
+    store.CLEAR_FAILURES.run(conn, subjects=accounts)
     # Not cleared: who owns one account could else try others' for ever.
     store.TAKE_BACK_TRY.run(conn, subject=address, waited=clock.now_ms() - LONGEST_WAIT_MS)
 

@@ -7,6 +7,7 @@ import msgspec
 from shared.comments.model import CommentReacted
 from shared.engagement.model import change_sql
 from shared.kernel import db
+from shared.kernel.moving import wanted_sql
 from shared.posts.reads import PostRow
 from shared.profiles.reads import UserRow
 from shared.visibility.model import MAY_SEE_SQL, SEEN_OF_SQL, SEES_SQL
@@ -102,6 +103,11 @@ class CommentedRow(msgspec.Struct, frozen=True, array_like=True):
     position: int
     post_id: int
     author_id: int
+
+    @property
+    def id(self) -> int:
+        """The post, wherever it is in the list."""
+        return self.post_id
 
 
 class BelowRow(msgspec.Struct, frozen=True):
@@ -295,8 +301,8 @@ BELOW = db.Statement(
 )
 # Each post once, where the newest comment stands: a look-up for each comment in the range.
 COMMENTED = db.Statement(
-    """SELECT c.id, c.post_id, c.post_author_id FROM comments c
-        WHERE c.author_id = :user_id AND c.deleted_at IS NULL AND c.id < :before
+    f"""SELECT c.id, c.post_id, c.post_author_id FROM comments c
+        WHERE c.author_id = :user_id AND c.deleted_at IS NULL AND {wanted_sql("c.id", "c.post_id")}
           AND NOT EXISTS (SELECT FROM comments n WHERE n.author_id = :user_id AND n.post_id = c.post_id
                              AND n.id > c.id AND n.deleted_at IS NULL)
         ORDER BY c.id DESC LIMIT :limit""",

@@ -10,7 +10,7 @@ import msgspec
 
 from shared.engagement import reads as engagement
 from shared.engagement.model import NOTHING, Engagement, PostReposted
-from shared.feed import store
+from shared.feed import reads, store
 from shared.feed.model import (
     FEEDS,
     AuthorErased,
@@ -38,7 +38,8 @@ from shared.visibility.model import may_notify, shows_in_feed
 CHUNK: Final = 500
 # Of followers who are only looked for: a few of them are here.
 CHUNK_TO_FIND: Final = 2000
-# What followers are told of an entry, by versions.
+# What followers are told of an entry, by versions: it is there, then gone. Where what they have instead of it goes as
+# they are told, they are told again, by the next.
 _THERE: Final = 1
 _GONE: Final = 2
 
@@ -75,7 +76,10 @@ def author_erased(event: AuthorErased) -> None:
         return
     former = msgspec.json.encode(UserCard(event.username, "", None))
     for post_id, repost_id in [*((post_id, None) for post_id in event.post_ids), *event.reposts]:
-        _deliver_gone(repost_id or post_id, post_id, former if repost_id else None, followers)
+        if repost_id is None:
+            _deliver_gone(post_id, post_id, None, followers, _GONE)
+        else:
+            _tell_repost_gone(repost_id, post_id, former, followers)
 
 
 def fan_out(chunk: FeedChunk) -> None:
@@ -88,7 +92,8 @@ def fan_out(chunk: FeedChunk) -> None:
     merged = _is_merged(entry.teller)
     size = CHUNK_TO_FIND if merged else CHUNK
     followers = profiles.followers_after(entry.teller, chunk.after, size)
-    everyone = [user_id for user_id, _ in followers]
+    # With the first of them, whoever tells it: it is in their own feed, on all their devices.
+    everyone = [*([] if chunk.after else [entry.teller]), *[user_id for user_id, _ in followers]]
     if merged and everyone:
         everyone = publish.present(everyone)
     if everyone:
@@ -114,7 +119,9 @@ def _tell(chunk: FeedChunk, entry: Entry, followers: list[int], *, merged: bool)
     if found is None and (chunk.deleted or not _is_there(entry)):
         commands = withdrawn(everyone, entry)
     else:
-        everyone = [user_id for user_id, relation in relations.items() if shows_in_feed(relation, own=False)]
+        everyone = [
+            user_id for user_id, relation in relations.items() if shows_in_feed(relation, own=user_id == entry.teller)
+        ]
         if entry.repost is not None:
             authors = visibility.towards(entry.author_id, everyone)
             everyone = [user_id for user_id in everyone if may_notify(authors[user_id])]
@@ -142,33 +149,59 @@ def _is_there(entry: Entry) -> bool:
 
 
 def _tell_there(entry: Entry, found: posts.Snapshot, followers: list[int]) -> None:
-    """Tell each of the post as they see it: what is reposted, some have reacted to before; not all see all it names."""
-    done = {} if entry.repost is None else engagement.of_viewers(entry.post_id, followers)
-    hidden = found.hidden_from(followers)
-    alike: defaultdict[tuple[Engagement, frozenset[str]], list[int]] = defaultdict(list)
-    for user_id in followers:
-        alike[done.get(user_id, NOTHING), hidden.get(user_id, frozenset())].append(user_id)
-    for seen, viewers in alike.items():
-        _deliver(viewers, "feed.post_created", found.seen_by(*seen), entry.position, _THERE)
+    _deliver_there(entry.position, entry.post_id, found, followers, _THERE)
     if _snapshot(entry) is None:
         # Who has stopped following meanwhile is in no chunk that tells of its end.
         _tell_gone(entry, followers)
 
 
+def _deliver_there(position: int, post_id: int, found: posts.Snapshot, followers: list[int], version: int) -> None:
+    """Tell each of a post as they see it: what isn't new, some have reacted to before; not all see all it names."""
+    done = {} if position == post_id else engagement.of_viewers(post_id, followers)
+    hidden = found.hidden_from(followers)
+    alike: defaultdict[tuple[Engagement, frozenset[str]], list[int]] = defaultdict(list)
+    for user_id in followers:
+        alike[done.get(user_id, NOTHING), hidden.get(user_id, frozenset())].append(user_id)
+    for seen, viewers in alike.items():
+        _deliver(viewers, "feed.post_created", found.seen_by(*seen), position, version)
+
+
 def _tell_gone(entry: Entry, followers: list[int]) -> None:
-    """Tell of a post that was deleted; of a repost that was undone, whose it was: the post may be there otherwise."""
+    """Tell of a post that was deleted, or of a repost that was undone."""
     if entry.repost is None:
-        _deliver_gone(entry.position, entry.post_id, None, followers)
+        _deliver_gone(entry.position, entry.post_id, None, followers, _GONE)
         return
     card = profiles.load_cards_sync([entry.repost.user_id]).get(entry.repost.user_id)
     if card is not None:
-        _deliver_gone(entry.position, entry.post_id, card.json, followers)
+        _tell_repost_gone(entry.position, entry.post_id, card.json, followers)
 
 
-def _deliver_gone(position: int, post_id: int, reposter: bytes | None, followers: list[int]) -> None:
+def _tell_repost_gone(
+    repost_id: int, post_id: int, reposter: bytes, followers: list[int], version: int = _GONE
+) -> None:
+    """Tell who has the post in their feed no more; and of the post, who has it by another now, as it shows there."""
+    left = reads.shown_to(post_id, followers)
+    _deliver_gone(repost_id, post_id, reposter, [user_id for user_id in followers if user_id not in left], version)
+    shown: defaultdict[Entry, list[int]] = defaultdict(list)
+    for user_id, entry in left.items():
+        # One that is newer than what is gone was shown before, and is still.
+        if entry.position < repost_id or version > _GONE:
+            shown[entry].append(user_id)
+    for entry, viewers in shown.items():
+        found = _snapshot(entry)
+        if found is not None:
+            _deliver_there(repost_id, post_id, found, viewers, version)
+    told = [user_id for viewers in shown.values() for user_id in viewers]
+    now = reads.shown_to(post_id, told)
+    changed = [user_id for user_id in told if now.get(user_id) != left[user_id]]
+    if changed:
+        _tell_repost_gone(repost_id, post_id, reposter, changed, version + 1)
+
+
+def _deliver_gone(position: int, post_id: int, reposter: bytes | None, followers: list[int], version: int) -> None:
     repost = b"" if reposter is None else b',"reposted_by":%b' % reposter
     gone = b'{"id":"%b"%b}' % (ids.encode(post_id).encode(), repost)
-    _deliver(followers, "feed.post_deleted", gone, position, _GONE)
+    _deliver(followers, "feed.post_deleted", gone, position, version)
 
 
 def _deliver(followers: list[int], event: str, data: bytes, position: int, version: int) -> None:

@@ -11,10 +11,13 @@ from shared.kernel import cache, db, ids, running, single_flight
 from shared.kernel.endpoint import Caller, Encoded
 from shared.kernel.pages import PageQuery, cursor, join
 from shared.posts import reads as posts
+from shared.profiles import reads as profiles
+from shared.visibility import reads as visibility
 from shared.visibility.model import Relation, may_notify, shows_in_feed
 
 # Asked for beyond a page, so that what the gate takes out seldom costs a third trip.
 _SPARE: Final = 5
+_LOOKED_AT: Final = 200
 
 
 async def page(caller: Caller, query: PageQuery) -> Encoded:
@@ -57,6 +60,26 @@ def belongs(user_id: int, entry: Entry, relations: dict[int, Relation]) -> bool:
         return False
     # What somebody else reposts comes from no one whom the user has muted, either.
     return entry.repost is None or may_notify(relations[entry.author_id])
+
+
+def shown_to(post_id: int, user_ids: Sequence[int]) -> dict[int, Entry]:
+    """By what entry a post shows in each of these users' feeds, of Postgres; who has it in none is left out.
+
+    Of a post that is reposted much the newest reposts are looked at.
+    """
+    if not user_ids:
+        return {}
+    with db.connection() as conn:
+        rows = store.OF_POST.all(conn, post_id=post_id, user_ids=list(user_ids), limit=_LOOKED_AT)
+    told = [(row.user_id, _entry_of(row)) for row in rows]
+    pairs = [(user_id, one) for user_id, entry in told for one in (entry.teller, entry.author_id)]
+    relations, there = visibility.among(pairs), profiles.load_cards_sync({one for _, one in pairs})
+    shown: dict[int, Entry] = {}
+    for user_id, entry in told:
+        people = {one: relations[user_id, one] for one in (entry.teller, entry.author_id)}
+        if user_id not in shown and people.keys() <= there.keys() and belongs(user_id, entry, people):
+            shown[user_id] = entry
+    return shown
 
 
 async def _entries(user_id: int, before: int | None, count: int) -> list[Entry]:

@@ -20,6 +20,12 @@ class EntryRow(msgspec.Struct, frozen=True):
     reposter_id: int | None
 
 
+class EntryForRow(EntryRow, frozen=True):
+    """An entry that is told to `user_id`."""
+
+    user_id: int
+
+
 _POSTS = """SELECT id AS position, id AS post_id, author_id, CAST(NULL AS bigint) AS reposter_id FROM posts
             WHERE author_id = {teller} AND deleted_at IS NULL AND id {bounds} ORDER BY id DESC LIMIT {limit}"""
 _REPOSTS = """SELECT e.repost_id, p.id, p.author_id, e.user_id
@@ -67,6 +73,24 @@ TOLD = db.Statement(
     f"""SELECT * FROM (({_POSTS.format(**_TOLD)}) UNION ALL ({_REPOSTS.format(**_TOLD)})) entry
          ORDER BY position DESC LIMIT :limit""",
     EntryRow,
+)
+# How a post is told to some users, the newest first: by its author, and of its reposts by the newest of them. A look-up
+# for each of those and each user.
+OF_POST = db.Statement(
+    """WITH teller AS MATERIALIZED (
+         SELECT author_id AS id, id AS position, id AS post_id, author_id, CAST(NULL AS bigint) AS reposter_id
+           FROM posts WHERE id = :post_id AND deleted_at IS NULL
+         UNION ALL (
+         SELECT e.user_id, e.repost_id, p.id, p.author_id, e.user_id
+           FROM engagements e JOIN posts p ON p.id = e.subject_id AND p.deleted_at IS NULL
+          WHERE e.subject_id = :post_id AND e.repost_id IS NOT NULL ORDER BY e.repost_id DESC LIMIT :limit)
+       )
+       SELECT t.position, t.post_id, t.author_id, t.reposter_id, u.id
+         FROM unnest(CAST(:user_ids AS bigint[])) AS u (id) CROSS JOIN teller t
+        WHERE u.id = t.id OR EXISTS (SELECT FROM relationships r
+                                      WHERE r.user_id = u.id AND r.other_id = t.id AND r.follow_id IS NOT NULL)
+        ORDER BY t.position DESC""",
+    EntryForRow,
 )
 # A look-up for each who is followed or merged, whichever are fewer.
 MERGED = db.Statement(

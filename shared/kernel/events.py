@@ -217,4 +217,4 @@ def _addressed(by_name: dict[str, Reaction], incoming: http.Request, body: bytes
 
 
 def _refusal(problem: Problem) -> http.Answer:
-    return http.Answer(problem.status, msgspec.json.encode(problem.document()), "application/problem+json")
+    return http.Answer(problem.status, msgspec.json.encode(problem.document()), http.PROBLEM_TYPE)

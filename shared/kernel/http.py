@@ -13,6 +13,7 @@ from shared.kernel.endpoint import Client
 from shared.kernel.problems import Forbidden, TooLarge, Unauthorized, Unreadable, UnsupportedMediaType
 
 MAX_BODY: Final = 1 << 20
+PROBLEM_TYPE: Final = "application/problem+json"
 UNSAFE: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _SANE_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}")
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")

@@ -18,13 +18,12 @@ from starlette.convertors import PathConvertor
 from starlette.middleware.exceptions import ExceptionMiddleware
 from uvicorn_worker import UvicornWorker  # pyright: ignore[reportMissingTypeStubs]
 
-from shared.kernel import codec, events, guard, health, http, idempotency, ledger, log, openapi, tokens
+from shared.kernel import codec, events, guard, health, http, idempotency, ledger, log, no_http, openapi, tokens
 from shared.kernel.config import settings
 from shared.kernel.endpoint import Caller, Encoded, Endpoint, WithCookie, read_path_parameter
 from shared.kernel.problems import FieldError, InternalError, Invalid, MethodNotAllowed, Problem, Unauthorized
 from shared.kernel.router import Router
 
-PROBLEM_TYPE: Final = "application/problem+json"
 # Longer than what asks keeps its connections: the other way round it would write to one that was just closed. Source:
 # Cloud Load Balancing, "Timeouts and retries": it keeps them for 600 s. The framework would have closed after 2 s.
 KEEP_ALIVE_SECONDS: Final = 620
@@ -49,7 +48,7 @@ def target(name: str, endpoints: Iterable[Endpoint]) -> Callable[[Any], Awaitabl
 
     # What the framework's own routes refuse (TRACE, /robots.txt) gets a problem like the rest, and not plain text.
     ExceptionMiddleware.http_exception = refuse  # pyright: ignore[reportAttributeAccessIssue]
-    UvicornWorker.CONFIG_KWARGS = UvicornWorker.CONFIG_KWARGS | {"timeout_keep_alive": KEEP_ALIVE_SECONDS}
+    UvicornWorker.CONFIG_KWARGS |= {"timeout_keep_alive": KEEP_ALIVE_SECONDS, "http": no_http.Protocol}
     serve.__name__ = serve.__qualname__ = name
     return serve
 
@@ -239,7 +238,7 @@ class _Exchange:
     def _in_format_asked_for(self, answer: http.Answer) -> http.Answer:
         """An answer that may be one given before, to a request that asked for another format."""
         given = next((value.decode() for name, value in answer.fields if name == b"content-type"), None)
-        wanted = PROBLEM_TYPE if answer.status >= 400 and self.format == "json" else self.type
+        wanted = http.PROBLEM_TYPE if answer.status >= 400 and self.format == "json" else self.type
         if given in (None, wanted):
             return answer
         answer.body = codec.encode(codec.unpack(answer.body, codec.FORMATS.get(given, "json")), self.format)
@@ -262,7 +261,7 @@ class _Exchange:
 
     def _problem(self, problem: Problem) -> http.Answer:
         body = codec.encode(problem.document(self.request_id), self.format)
-        answer = http.Answer(problem.status, body, PROBLEM_TYPE if self.format == "json" else self.type)
+        answer = http.Answer(problem.status, body, http.PROBLEM_TYPE if self.format == "json" else self.type)
         for name, value in problem.headers.items():
             answer.set(name, value)
         return answer

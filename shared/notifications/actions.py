@@ -1,6 +1,6 @@
 """Telling users of acts, taking it back, marking as read."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any, Final
 
 import msgspec
@@ -187,15 +187,16 @@ def apply(acts: Sequence[Act]) -> None:
     done for all.
     """
     others = [act for act in acts if act.user_id != act.actor_id]
-    relations = visibility.among([(act.user_id, act.actor_id) for act in others if act.act_id is not None])
-    told = [act for act in others if act.act_id is None or may_notify(relations[act.user_id, act.actor_id])]
-    changed = db.retrying(_apply, told) if told else []
+    relations = visibility.among([(act.user_id, act.actor_id) for act in others])
+    heard = {pair for pair, relation in relations.items() if may_notify(relation)}
+    told = [act for act in others if act.act_id is None or (act.user_id, act.actor_id) in heard]
+    changed = db.retrying(_apply, told, heard) if told else []
     if changed:
         events.after_commit(*map(NOTIFICATIONS.changed, changed))
 
 
-def _apply(acts: Sequence[Act]) -> list[int]:
-    """The users whose notifications have changed."""
+def _apply(acts: Sequence[Act], heard_of: Set[tuple[int, int]]) -> list[int]:
+    """The users whose notifications have changed. `heard_of`: users, and of whom each may be told."""
     keys = list(dict.fromkeys((act.user_id, act.type, act.subject) for act in acts))
     with db.transaction() as conn:
         groups = store.LOCK_GROUPS.all(
@@ -221,11 +222,13 @@ def _apply(acts: Sequence[Act]) -> list[int]:
         if not heard:
             return []  # it was all heard before, or something newer was
         now = clock.now_ms()
+        seen = {group.id for group, actor_id in newest if (group.user_id, actor_id) in heard_of}
         changed = store.COUNT_ACTS.all(
             conn,
             ids=[group.id for group in heard],
             steps=[group.step for group in heard],
             added_ids=[group.added_id for group in heard],
+            seen=[group.id in seen for group in heard],
             now=now,
             apart=TOLD_APART_MS,
             lost=now - _LOST_MS,

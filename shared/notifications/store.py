@@ -3,6 +3,7 @@
 import msgspec
 
 from shared.kernel import db
+from shared.kernel.moving import wanted_sql
 from shared.visibility.model import MAY_NOT_NOTIFY_SQL, SEES_SQL
 
 
@@ -120,10 +121,10 @@ SET_ACTS = db.Statement(
 # than what was read. Gives the owner unless there was nothing in it and still is: of that nobody is told.
 #
 # The event that tells it live is due `:apart` after it was last told. While one is on its way, that one tells this
-# change too, and there is no other: unless it has been overdue since `:lost`, and may never come. An act undone is no
-# news while others are left, nor a newer version: under that an event that comes again would tell it. Its own event is
-# for what is cached, and in case that none of the others is seen.
-_NEWS = "(h.added_id IS NOT NULL OR n.actor_count + h.step = 0 OR n.tell_at IS NOT NULL)"
+# change too, and there is no other: unless it has been overdue since `:lost`, and may never come. What is undone by one
+# who isn't seen is no news while others are left, nor a newer version: under that an event that comes again would tell
+# it. Its own event is for what is cached, and in case that none of the others is seen.
+_NEWS = "(h.seen OR n.actor_count + h.step = 0 OR n.tell_at IS NOT NULL)"
 COUNT_ACTS = db.Statement(
     f"""WITH changed AS (
          UPDATE notifications n SET version = n.version + CAST({_NEWS} AS integer),
@@ -132,8 +133,8 @@ COUNT_ACTS = db.Statement(
                 unread = h.added_id IS NOT NULL OR n.unread AND coalesce(stands.latest_id, 0) > n.read_id,
                 tell_at = CASE WHEN n.tell_at > :lost THEN n.tell_at
                                WHEN {_NEWS} THEN greatest(:now, n.told_at + :apart) END
-           FROM unnest(CAST(:ids AS bigint[]), CAST(:steps AS bigint[]), CAST(:added_ids AS bigint[]))
-                AS h (id, step, added_id)
+           FROM unnest(CAST(:ids AS bigint[]), CAST(:steps AS bigint[]), CAST(:added_ids AS bigint[]),
+                       CAST(:seen AS boolean[])) AS h (id, step, added_id, seen)
           CROSS JOIN LATERAL (SELECT max(act_id) AS latest_id FROM notification_actors
                                WHERE notification_id = h.id AND act_id IS NOT NULL) stands
           WHERE n.id = h.id AND (n.actor_count > 0 OR h.added_id IS NOT NULL)
@@ -209,7 +210,7 @@ def _seen(acts: str) -> str:
 
 OF_USER = db.Statement(
     f"""{_seen(_LOOKED_AT)}
-        WHERE n.user_id = :user_id AND n.latest_id < :before AND seen.latest_id IS NOT NULL
+        WHERE n.user_id = :user_id AND {wanted_sql("n.latest_id", "n.id")} AND seen.latest_id IS NOT NULL
           AND (starts_with(n.subject, 'user:') OR about.post_id IS NOT NULL)
         ORDER BY n.latest_id DESC LIMIT :limit""",
     GroupRow,

@@ -208,7 +208,7 @@ def test_who_does_not_know_the_password_deletes_nothing(alice: Person, visitor: 
     assert [(fault["field"], fault["code"]) for fault in missing["errors"]] == [("password", "missing")]
     problem(visitor.ask("DELETE", "/v1/me", {"password": PASSWORD}), 401, "not_signed_in")
     with db.connection() as conn:
-        FAILED.run(conn, subject=sessions.confirm_subject(id_of(alice)), now=clock.now_ms())
+        FAILED.run(conn, subject=sessions.account_subject(alice.username), now=clock.now_ms())
     problem(leave(alice), 429, "too_many_logins")
     assert alice.get("/v1/me")["email"] == alice.email
 

@@ -16,7 +16,9 @@ import pytest
 from infra.local.stack import Stack
 from shared.accounts import export_store, exports, mail
 from shared.accounts.model import ExportMade, ExportRequested
-from shared.kernel import db, ids
+from shared.kernel import clock, db, ids
+from shared.kernel.endpoint import Caller
+from shared.kernel.problems import TooManyRequests
 from shared.kernel.upkeep import UpkeepDue
 from shared.profiles import reads as profiles
 from tests.chat.talk import friends, react, write
@@ -140,6 +142,18 @@ def test_only_the_link_reads_an_archive_and_only_for_its_time(stack: Stack, alic
         EXPIRE.run(conn, user_id=user_id)
         DUE.run(conn, topic=UpkeepDue.topic)
     wait_until(lambda: download(url).status_code == 404)
+
+
+def test_by_a_clock_that_is_behind_the_next_is_a_day_away_and_no_more(
+    alice: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller = Caller(profiles.named([alice.username])[alice.username], 0)
+    alice.post("/v1/me/export")
+    now = clock.now_ms()
+    monkeypatch.setattr(clock, "now_ms", lambda: now - 60_000)
+    with pytest.raises(TooManyRequests) as refused:
+        exports.request(caller)
+    assert refused.value.headers["Retry-After"] == "86400"
 
 
 def test_of_many_requests_at_once_one_archive_is_made(alice: Person) -> None:

@@ -11,7 +11,6 @@ import pytest
 from infra.local.stack import Stack
 from shared.accounts import sessions
 from shared.kernel import clock, db
-from shared.profiles import reads as profiles
 from tests.accounts.receipts import There
 from tests.client import PASSWORD, Format, Mailbox, Person, Visitor, decoded, sign_in, sign_up, wait_until
 
@@ -54,11 +53,6 @@ def failed(*subjects: str) -> None:
     with db.connection() as conn:
         for subject in subjects:
             FAILED.run(conn, subject=subject, now=clock.now_ms())
-
-
-def subject_of(person: Person) -> str:
-    """Under what somebody's wrong passwords are counted while they are signed in."""
-    return sessions.confirm_subject(profiles.named([person.username])[person.username])
 
 
 def mails_about(stack: Stack, email: str, subject: str) -> list[dict[str, Any]]:
@@ -192,23 +186,33 @@ def test_a_password_is_changed_and_other_devices_end(stack: Stack, problem: Prob
     assert wait_until(lambda: mails_about(stack, person.email, "was changed"))
 
 
-def test_guessing_the_current_password_is_throttled_and_no_login_with_it(
-    stack: Stack, alice: Person, visitor: Visitor, problem: Problem
+def test_wrong_passwords_count_together_of_who_is_signed_in_and_who_is_not(
+    alice: Person, visitor: Visitor, problem: Problem
 ) -> None:
     wrong = {"current_password": "not this one", "new_password": NEW}
-    for _ in range(sessions.FREE_TRIES):
+    for _ in range(2):
+        problem(log_in(visitor, alice.username, "not this one"), 401, "bad_credentials")
+    for _ in range(sessions.FREE_TRIES - 2):
         problem(alice.ask("PUT", "/v1/me/password", wrong), 403, "wrong_password")
+    by_username, by_email = sessions.account_subjects(alice.username, alice.email)
     with db.connection() as conn:
-        (counted,) = COUNTED.all(conn, subject=subject_of(alice))
-    assert counted.count == sessions.FREE_TRIES
-    failed(subject_of(alice))
-    throttled = alice.ask("PUT", "/v1/me/password", wrong)
+        counted = [COUNTED.one(conn, subject=subject).count for subject in (by_username, by_email)]
+    assert counted == [sessions.FREE_TRIES, sessions.FREE_TRIES - 2]
+
+    # Nor is the right one tried while either has to wait.
+    failed(by_email)
+    throttled = alice.ask("PUT", "/v1/me/password", {"current_password": PASSWORD, "new_password": NEW})
     problem(throttled, 429, "too_many_logins")
     assert int(throttled.headers["retry-after"]) > 60
-    # Nor is the right one tried meanwhile, while the owner can still sign in elsewhere.
-    right = {"current_password": PASSWORD, "new_password": NEW}
-    problem(alice.ask("PUT", "/v1/me/password", right), 429, "too_many_logins")
-    assert log_in(visitor, alice.username, PASSWORD).status_code == 200
+    problem(log_in(visitor, alice.email, PASSWORD), 429, "too_many_logins")
+
+
+def test_the_right_password_forgives_what_was_counted(alice: Person) -> None:
+    wrong, right = ({"current_password": word, "new_password": NEW} for word in ("not this one", PASSWORD))
+    assert [alice.ask("PUT", "/v1/me/password", body).status_code for body in (wrong, right)] == [403, 204]
+    with db.connection() as conn:
+        for subject in sessions.account_subjects(alice.username, alice.email):
+            assert COUNTED.maybe(conn, subject=subject) is None
 
 
 def test_of_two_changes_at_once_one_is_made(alice: Person, visitor: Visitor) -> None:

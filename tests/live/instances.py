@@ -19,12 +19,13 @@ class Instance(NamedTuple):
 
     url: str
     process: "subprocess.Popen[bytes]"
+    port: int
 
 
 @contextmanager
-def instance(stack: Stack, name: str = "second", **env: str) -> Iterator[Instance]:
+def instance(stack: Stack, name: str = "second", port: int | None = None, **env: str) -> Iterator[Instance]:
     """Start an instance on the stack's stores, with these settings; it is killed at the end."""
-    port = free_port()
+    port = port or free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "realtime_service"],
         cwd=ROOT,
@@ -32,7 +33,7 @@ def instance(stack: Stack, name: str = "second", **env: str) -> Iterator[Instanc
     )
     try:
         wait_until(lambda: _healthy(f"http://127.0.0.1:{port}/readyz"), 30)
-        yield Instance(f"ws://127.0.0.1:{port}/v1/live", process)
+        yield Instance(f"ws://127.0.0.1:{port}/v1/live", process, port)
     finally:
         process.kill()
         process.wait()

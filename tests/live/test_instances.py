@@ -12,10 +12,13 @@ from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
 from infra.local.stack import Stack
+from shared.kernel import db, ids
 from shared.live import publish
+from shared.posts import store as posts
 from shared.profiles import reads as profiles
 from tests.client import Person, wait_until
 from tests.live.instances import Instance, instance
+from tests.locks import somebody_waits_for
 
 
 @pytest.fixture
@@ -33,7 +36,7 @@ def test_devices_on_two_instances_hear_the_same(alice: Person, bob: Person, seco
 
 
 def test_sigterm_sends_clients_elsewhere_and_ends(alice: Person, second: Instance) -> None:
-    url, process = second
+    url, process, _ = second
     with alice.live(url) as live:
         process.send_signal(signal.SIGTERM)
         with pytest.raises(ConnectionClosed) as closed:
@@ -44,10 +47,26 @@ def test_sigterm_sends_clients_elsewhere_and_ends(alice: Person, second: Instanc
     assert process.wait(timeout=5) == 0
 
 
+def test_what_was_asked_before_sigterm_is_answered_and_then_it_ends(alice: Person, second: Instance) -> None:
+    post = alice.post_photo("Late")["id"]
+    with alice.live(second.url) as asking, alice.live(second.url) as idle:
+        with db.transaction() as conn:
+            posts.LOCK.one(conn, id=ids.decode(post))
+            asking.send({"id": "late", "action": "react_to_post", "data": {"post_id": post, "emoji": "👍"}})
+            wait_until(lambda: somebody_waits_for(conn))
+            second.process.send_signal(signal.SIGTERM)
+            assert idle.close_code() == 1001
+        while "reply_to" not in (reply := asking.receive()):
+            pass
+        assert (reply["reply_to"], reply["data"]["viewer"]["reaction"]) == ("late", "👍")
+        assert asking.close_code() == 1001
+    assert second.process.wait(timeout=10) == 0
+
+
 def test_who_answers_no_ping_is_idle(alice: Person, second: Instance) -> None:
-    url, _ = second
+    port = second.port
     token = alice.session["access_token"]
-    with socket.create_connection(("127.0.0.1", int(url.split(":")[2].split("/")[0])), timeout=10) as raw:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as raw:
         raw.sendall(
             f"GET /v1/live HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"

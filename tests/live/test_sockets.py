@@ -9,6 +9,8 @@ from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
 from infra.local.stack import Stack
+from shared.kernel import ids, tokens
+from shared.profiles import reads as profiles
 from tests.client import Format, Live, Person, wait_until
 
 JSON = [Subprotocol("i9lyfe.v1.json")]
@@ -78,6 +80,19 @@ def test_logging_out_closes_the_session_s_sockets_and_no_others(alice: Person) -
         assert live.event("session.ended")["data"] == {"session_id": alice.session["id"]}
         assert live.close_code() == 4401
     assert alice.http.get("/v1/me").status_code == 401
+
+
+def test_a_socket_lives_as_long_as_its_session_not_as_the_token_that_opened_it(
+    alice: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "ACCESS_SECONDS", 3)
+    token, _ = tokens.issue_access(profiles.named([alice.username])[alice.username], ids.decode(alice.session["id"]))
+    short = Person(alice.stack, alice.username, {"session": alice.session | {"access_token": token}})
+    with short.live(ticket=False) as live:
+        wait_until(lambda: short.ask("GET", "/v1/me").status_code == 401)
+        assert live.act("list_chats")["ok"]
+        alice.post("/v1/logout")
+        assert live.close_code() == 4401
 
 
 def test_a_ticket_is_good_once(stack: Stack, alice: Person) -> None:
