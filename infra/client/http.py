@@ -58,8 +58,9 @@ class Client:
 
     def keep(self, tokens: Session) -> None:
         """Be signed in with these from now on."""
-        self.tokens = tokens
+        # In this order: who sees the new one asks with it.
         self.http.headers["Authorization"] = f"Bearer {tokens.access_token}"
+        self.tokens = tokens
 
     def sign_in(self, login: str, password: str) -> Self:
         """Sign in, by e-mail address or username."""

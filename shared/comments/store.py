@@ -299,12 +299,13 @@ BELOW = db.Statement(
         ORDER BY post_id, id LIMIT :limit""",
     BelowRow,
 )
-# Each post once, where the newest comment stands: a look-up for each comment in the range.
+# Each post once, where the newest comment stands: a look-up for each comment in the range; of NOT EXISTS Postgres may make
+# a join with all that the user ever said.
 COMMENTED = db.Statement(
     f"""SELECT c.id, c.post_id, c.post_author_id FROM comments c
         WHERE c.author_id = :user_id AND c.deleted_at IS NULL AND {wanted_sql("c.id", "c.post_id")}
-          AND NOT EXISTS (SELECT FROM comments n WHERE n.author_id = :user_id AND n.post_id = c.post_id
-                             AND n.id > c.id AND n.deleted_at IS NULL)
+          AND (SELECT n.id FROM comments n WHERE n.author_id = :user_id AND n.post_id = c.post_id
+                  AND n.id > c.id AND n.deleted_at IS NULL ORDER BY n.id LIMIT 1) IS NULL
         ORDER BY c.id DESC LIMIT :limit""",
     CommentedRow,
 )

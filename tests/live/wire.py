@@ -85,6 +85,8 @@ class Wire:
                     time.sleep(self.delay)
                 first = False
                 far.sendall(data)
+            far.shutdown(socket.SHUT_WR)
+            return
         self._reset(far)
 
     def _carry_down(self, near: socket.socket, far: socket.socket) -> None:
@@ -104,6 +106,9 @@ class Wire:
                 while head and (size := _first_frame(data)):
                     near.sendall(data[:size] * (2 if data[0] in DATA_FRAMES else 1))
                     data = data[size:]
+            else:
+                near.shutdown(socket.SHUT_WR)
+                return
         self._reset(near)
 
     def _reset(self, end: socket.socket) -> None:
