@@ -806,7 +806,8 @@ def test_it_is_told_while_it_runs(own: Callable[..., Broker]) -> None:
     def tell(body: dict[str, object]) -> int:
         return HTTP.put(f"{broker.url}/chaos", json=body).status_code
 
-    assert [tell(body) for body in ({"duplicate": 1.5}, {"delay": -1}, {"duplicates": 1})] == [400] * 3
+    refused: list[dict[str, object]] = [{"duplicate": 1.5}, {"delay": -1}, {"duplicates": 1}]
+    assert [tell(body) for body in refused] == [400] * 3
     with endpoint.serve() as url:
         broker.subscribe(topic, url)
         assert tell({"duplicate": 1}) == 200
