@@ -1,4 +1,7 @@
-"""A small typed client, for tests, the seed and the bench: people who sign up by mail, upload, post, follow, listen."""
+"""The people of the tests, on the client that is for everybody (infra/client), and what tests wait for and look at.
+
+They never ask twice: what is refused or cut off is what a test has to see.
+"""
 
 import json
 import re
@@ -6,26 +9,30 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import httpx
 import msgpack
+import msgspec
 import psutil
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import ClientConnection, connect
-from websockets.typing import Subprotocol
+from websockets.sync.client import ClientConnection
 
+from infra.client import Client, Refused, http
+from infra.client.http import TLS, decoded
+from infra.client.link import Link, link
+from infra.client.mailbox import Mailbox
 from infra.local.stack import Stack
 from infra.photos import Photo, make_photo
+from shared.accounts.model import Session
+from shared.kernel.codec import MSGPACK_TYPE as MSGPACK
+from shared.kernel.codec import Format
+from shared.media.model import Upload
 
-Format = Literal["json", "msgpack"]
+__all__ = ["MSGPACK", "TLS", "Format", "Mailbox", "Refused", "decoded"]
 T = TypeVar("T")
 PASSWORD = "correct horse battery staple"
-MSGPACK = "application/vnd.msgpack"
 WAIT_SECONDS = 15.0
-# A client makes one of its own otherwise, also for http: 17 ms of a processor, each time.
-TLS = httpx.create_ssl_context(trust_env=False)
 
 
 def wait_until(condition: Callable[[], T], seconds: float = WAIT_SECONDS) -> T:
@@ -39,92 +46,33 @@ def wait_until(condition: Callable[[], T], seconds: float = WAIT_SECONDS) -> T:
         time.sleep(0.02)
 
 
-@dataclass(frozen=True)
-class Mailbox:
-    """What the console caught for one address."""
-
-    console: str
-    address: str
-
-    def mails(self) -> list[dict[str, Any]]:
-        """The mails, newest first."""
-        return httpx.get(f"{self.console}/inbox.json", params={"to": self.address}, trust_env=False, verify=TLS).json()
-
-    def code(self, after: int = 0) -> str:
-        """The six digits of the newest mail, waited for past the `after` mails that were there."""
-        newest = wait_until(lambda: self.mails()[: -after or None])[0]
-        match = re.search(r"\b(\d{6})\b", newest["text"])
-        assert match, newest
-        return match[1]
-
-
-class Visitor:
+class Visitor(Client):
     """The API in one format, as someone uses it who has not signed in."""
 
     def __init__(self, url: str, *, format: Format = "json", token: str | None = None):
-        fields = {} if token is None else {"Authorization": f"Bearer {token}"}
-        if format == "msgpack":
-            fields["Accept"] = MSGPACK
-        self.url = url
-        self.format: Format = format
-        self.http = httpx.Client(base_url=url, headers=fields, timeout=30, trust_env=False, verify=TLS)
+        super().__init__(url, format=format, patience=0)
+        if token is not None:
+            self.http.headers["Authorization"] = f"Bearer {token}"
 
-    def close(self) -> None:
-        """End its connections."""
-        self.http.close()
-
-    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> httpx.Response:
-        """The answer, whatever it is. A body of bytes is sent as it is; `idempotency_key=` is Idempotency-Key."""
-        fields = {name.replace("_", "-"): value for name, value in headers.items()}
-        content: bytes | None = body if isinstance(body, bytes) else None
-        if body is not None:
-            fields.setdefault("content-type", "application/json" if self.format == "json" else MSGPACK)
-            content = content if content is not None else self._encoded(body)
-        return self.http.request(method, path, content=content, headers=fields)
-
-    def _encoded(self, body: Any) -> bytes:
+    def encoded(self, body: Any) -> bytes:
+        """A body in this one's format, whatever is in it."""
         return json.dumps(body).encode() if self.format == "json" else bytes(msgpack.packb(body) or b"")
-
-    def get(self, path: str, **params: Any) -> Any:
-        """A GET that must succeed; its body."""
-        return _ok(self.http.get(path, params=params))
-
-    def post(self, path: str, body: Any = None, **headers: str) -> Any:
-        """A POST that must succeed; its body."""
-        return _ok(self.ask("POST", path, body, **headers))
-
-    def put(self, path: str, body: Any = None) -> Any:
-        """A PUT that must succeed; its body."""
-        return _ok(self.ask("PUT", path, body))
-
-    def patch(self, path: str, body: Any) -> Any:
-        """A PATCH that must succeed; its body."""
-        return _ok(self.ask("PATCH", path, body))
-
-    def delete(self, path: str) -> Any:
-        """A DELETE that must succeed; its body, or None."""
-        return _ok(self.ask("DELETE", path))
-
-    def items(self, path: str, limit: int = 20) -> Iterator[dict[str, Any]]:
-        """Every item of a list, page by page."""
-        cursor: str | None = None
-        while True:
-            page = self.get(path, limit=limit, **({} if cursor is None else {"cursor": cursor}))
-            yield from page["items"]
-            cursor = page["next_cursor"]
-            if cursor is None:
-                return
 
 
 class Person(Visitor):
     """Someone signed in: their client, username and session."""
 
     def __init__(self, stack: Stack, username: str, signed_in: dict[str, Any], *, format: Format = "json"):
-        super().__init__(stack.api, format=format, token=signed_in["session"]["access_token"])
+        super().__init__(stack.api, format=format)
+        self.keep(msgspec.convert(signed_in["session"], Session))
         self.stack = stack
         self.username = username
         self.email = f"{username}@example.com"
-        self.session: dict[str, Any] = signed_in["session"]
+
+    @property
+    def session(self) -> dict[str, Any]:
+        """The session, as it was answered."""
+        return msgspec.to_builtins(self.tokens)
 
     def speaking(self, format: Format) -> "Person":
         """The same person and session, in another format."""
@@ -133,15 +81,6 @@ class Person(Visitor):
     def follow(self, username: str) -> Any:
         """Follow; the fresh profile."""
         return self.put(f"/v1/users/{username}/follow")
-
-    def upload(self, contents: list[tuple[str, str, bytes]], purpose: str = "post") -> list[str]:
-        """Upload (variant, content type, bytes) for real; the objects' names."""
-        files = [{"variant": variant, "content_type": kind, "size": len(data)} for variant, kind, data in contents]
-        uploads = self.post("/v1/uploads", {"purpose": purpose, "files": files})["uploads"]
-        for upload, (_, _, data) in zip(uploads, contents, strict=True):
-            sent = send(upload, data)
-            assert sent.status_code == 200, sent.text
-        return [upload["object"] for upload in uploads]
 
     def upload_photo(self, seed: int = 0, photo: Photo | None = None) -> dict[str, Any]:
         """A medium for a post, uploaded."""
@@ -159,30 +98,28 @@ class Person(Visitor):
     @contextmanager
     def live(self, url: str | None = None, *, ticket: bool = True) -> "Iterator[Live]":
         """A live socket, subscribed already: by a ticket, as a browser's, or else by the access token."""
-        query = f"?ticket={self.post('/v1/live/tickets')['ticket']}" if ticket else ""
-        fields = {} if ticket else {"Authorization": self.http.headers["Authorization"]}
-        protocol = Subprotocol(f"i9lyfe.v1.{self.format}")
-        with connect(
-            f"{url or self.stack.live}{query}", subprotocols=[protocol], additional_headers=fields, proxy=None
-        ) as socket:
-            live = Live(socket, self.format)
+        place = url or self.stack.live
+        if ticket:
+            opened = link(place, self.format, ticket=self.post("/v1/live/tickets")["ticket"])
+        else:
+            opened = link(place, self.format, token=self.session["access_token"])
+        with opened as here:
+            live = Live(here.socket, self.format)
             live.act("ping")
             yield live
 
 
-class Live:
+class Live(Link):
     """A live socket: the events that came, and what is asked of it."""
 
     def __init__(self, socket: ClientConnection, format: Format):
-        self.socket = socket
-        self.format: Format = format
+        super().__init__(socket, format)
         self.events: list[dict[str, Any]] = []
         self._last_id = 0
 
-    def receive(self, seconds: float = WAIT_SECONDS) -> dict[str, Any]:
+    def receive(self, seconds: float | None = WAIT_SECONDS) -> dict[str, Any]:
         """The next message. Raises TimeoutError, ConnectionClosed."""
-        frame = self.socket.recv(timeout=max(0.0, seconds))
-        message = json.loads(frame) if isinstance(frame, str) else msgpack.unpackb(frame)
+        message = super().receive(None if seconds is None else max(0.0, seconds))
         if "event" in message:
             self.events.append(message)
         return message
@@ -198,10 +135,6 @@ class Live:
                 self.receive(until - time.monotonic())
             except TimeoutError:
                 raise AssertionError(f"no {name} within {seconds} s; there came {self.events}") from None
-
-    def send(self, request: dict[str, Any]) -> None:
-        """A frame with a request, or with what is none."""
-        self.socket.send(json.dumps(request) if self.format == "json" else bytes(msgpack.packb(request) or b""))
 
     def act(self, action: str, data: dict[str, Any] | None = None) -> dict[str, Any]:
         """The reply to an action; events that come before it are kept."""
@@ -230,9 +163,7 @@ class Live:
 
 def send(upload: dict[str, Any], data: bytes) -> httpx.Response:
     """Send bytes to where an upload was authorised."""
-    return httpx.request(
-        upload["method"], upload["url"], headers=upload["headers"], content=data, trust_env=False, verify=TLS
-    )
+    return http.send(msgspec.convert(upload, Upload), data)
 
 
 def processes(stack: Stack, part: str) -> list[psutil.Process]:
@@ -254,18 +185,6 @@ def standing_still(stack: Stack, *parts: str) -> Iterator[None]:
             process.resume()
 
 
-def decoded(answer: httpx.Response) -> Any:
-    """The body of an answer; None if it has none."""
-    if not answer.content:
-        return None
-    return msgpack.unpackb(answer.content) if answer.headers["content-type"] == MSGPACK else answer.json()
-
-
-def _ok(answer: httpx.Response) -> Any:
-    assert answer.is_success, f"{answer.request.method} {answer.request.url} {answer.status_code}: {answer.text}"
-    return decoded(answer)
-
-
 def trips(answer: httpx.Response, store: str) -> int:
     """How many round trips to `store` the request took, by its Server-Timing."""
     found = re.search(rf'\b{store};[^,]*?desc="(\d+) trips', answer.headers.get("server-timing", ""))
@@ -277,18 +196,11 @@ def sign_up(
 ) -> Person:
     """A new person, signed up through the API and the mailbox."""
     username = username or f"u{secrets.token_hex(6)}"
+    account = {"username": username, "name": username.title(), "password": password} | profile
     visitor = Visitor(stack.api, format=format)
-    token = verified(stack, f"{username}@example.com", visitor)
-    body = {"signup_token": token, "username": username, "name": username.title(), "password": password} | profile
-    return Person(stack, username, visitor.post("/v1/signup/complete", body), format=format)
-
-
-def verified(stack: Stack, email: str, visitor: Visitor) -> str:
-    """The token for the last step of signing up: the address is proven with the code from the mailbox."""
-    mailbox = Mailbox(stack.console, email)
-    before = len(mailbox.mails())
-    token = visitor.post("/v1/signup", {"email": email})["signup_token"]
-    return visitor.post("/v1/signup/verify", {"signup_token": token, "code": mailbox.code(before)})["signup_token"]
+    mailbox = Mailbox(stack.console, f"{username}@example.com")
+    visitor.sign_up(mailbox.address, mailbox.next_code(), account)
+    return Person(stack, username, {"session": msgspec.to_builtins(visitor.tokens)}, format=format)
 
 
 def sign_in(stack: Stack, username: str, password: str = PASSWORD) -> Person:

@@ -1,4 +1,4 @@
-"""The live service's fan-out: deliveries a second of its CPU to many sockets, and the memory of an idle one."""
+"""The live service: deliveries a second of its CPU to many sockets, sockets taken in, and the memory of an idle one."""
 
 import selectors
 import socket
@@ -99,7 +99,7 @@ def measure(stack: Stack) -> list[Measure]:
     token, _ = tokens.issue_access(user_id, session_id)
     try:
         # First, while none of its memory is that of sockets which have gone.
-        idle = _idle(stack.live, token, process)
+        connected, idle = _taking_in(stack.live, token, process)
         with closing(Crowd(stack.live, token, SOCKETS)) as crowd:
             one, burst = (_rate(crowd, process, user_id, together) for together in (1, BURST))
     finally:
@@ -108,15 +108,17 @@ def measure(stack: Stack) -> list[Measure]:
     return [
         Measure("deliveries, one at a time", one, unit, ONE_AT_A_TIME, detail=f"to {SOCKETS} sockets"),
         Measure(f"deliveries, bursts of {BURST}", burst, unit, IN_BURSTS, detail=f"to {SOCKETS} sockets"),
+        Measure("sockets taken in", connected, unit, detail=f"{IDLE_SOCKETS:,}, one after another"),
         Measure("memory an idle socket", idle, "KiB", IDLE_KIB, at_most=True, detail=f"of {IDLE_SOCKETS:,}"),
     ]
 
 
-def _idle(live: str, token: str, process: psutil.Process) -> float:
-    """KiB an idle socket."""
-    before = process.memory_info().rss
+def _taking_in(live: str, token: str, process: psutil.Process) -> tuple[float, float]:
+    """How many sockets it takes in a second of its CPU, and the KiB of one that idles."""
+    before, cpu = process.memory_info().rss, -sum(process.cpu_times()[:2])
     with closing(Crowd(live, token, IDLE_SOCKETS)):
-        return (process.memory_info().rss - before) / IDLE_SOCKETS / 1024
+        cpu += sum(process.cpu_times()[:2])
+        return IDLE_SOCKETS / cpu, (process.memory_info().rss - before) / IDLE_SOCKETS / 1024
 
 
 def _rate(crowd: Crowd, process: psutil.Process, user_id: int, together: int) -> float:

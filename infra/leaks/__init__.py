@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from infra import targets
+from infra.client import Refused
 from infra.leaks import present, walk
 from infra.leaks.surfaces import SURFACES
 from infra.leaks.walk import Finding
@@ -33,7 +34,7 @@ def main(arguments: list[str]) -> int:
             world = make(stack, lambda step: status.update(f"making the world: {step}"))
             status.update("looking")
             findings = look(world, stack)
-    except (AssertionError, httpx.HTTPError, StackFailed) as fault:
+    except (AssertionError, Refused, httpx.HTTPError, StackFailed) as fault:
         print(f"./dev leaks: {fault}", file=sys.stderr)
         return 2
     _show(world, findings, console)

@@ -4,8 +4,6 @@ CREATE FUNCTION seen_of(names text[], viewer bigint) RETURNS text[] LANGUAGE sql
 RETURN ARRAY(
     SELECT u.username FROM unnest(names) WITH ORDINALITY AS m (username, place) JOIN users u USING (username)
      WHERE u.state = 'active'
-       AND NOT EXISTS (SELECT FROM relationships b
-                        WHERE b.user_id = u.id AND b.other_id = viewer AND b.blocked_at IS NOT NULL)
-       AND NOT EXISTS (SELECT FROM relationships b
-                        WHERE b.user_id = viewer AND b.other_id = u.id AND b.blocked_at IS NOT NULL)
+       AND (SELECT b.blocked_at FROM relationships b WHERE b.user_id = u.id AND b.other_id = viewer) IS NULL
+       AND (SELECT b.blocked_at FROM relationships b WHERE b.user_id = viewer AND b.other_id = u.id) IS NULL
      ORDER BY m.place);

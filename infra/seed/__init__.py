@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from infra.client import Client, Refused
 from infra.local import stack as stacks
 from infra.local.stack import StackFailed
 from infra.seed.seeding import Seeding
 from infra.seed.world import PASSWORD, World, build
-from tests.client import Visitor
 
 MOST_USERS = 9999
 COLUMNS = (
@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
     options = _options(arguments)
     try:
         stack = stacks.load(options.data)
-        Visitor(stack.api).get("/healthz")
+        Client(stack.api, patience=0).get("/healthz")
     except StackFailed as fault:
         return _fail(str(fault))
     except httpx.HTTPError as fault:
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
             Seeding(stack, world, progress).run()
     except KeyboardInterrupt:
         return _fail("stopped; run it again for the rest", 130)
-    except (AssertionError, httpx.HTTPError) as fault:
+    except (Refused, OSError, httpx.HTTPError) as fault:
         return _fail(f"{fault}; once that is mended, run it again for the rest")
     _show(world, console)
     return 0

@@ -7,12 +7,16 @@ from typing import Any, TypeVar
 
 from rich.progress import Progress
 
+from infra.client import Client, Refused
+from infra.client.mailbox import Mailbox
 from infra.local.stack import Stack
 from infra.photos import Photo, make_photo, make_picture
+from infra.seed.chatting import hold, upload
 from infra.seed.films import Film, make_film
 from infra.seed.talk import Remark
 from infra.seed.world import PASSWORD, PlannedReport, Resident, World
-from tests.client import Person, Visitor, sign_in, sign_up
+from shared.media.model import Purpose
+from shared.profiles.model import Profile
 
 T = TypeVar("T")
 Found = defaultdict[tuple[str | None, ...], list[dict[str, Any]]]
@@ -26,14 +30,14 @@ class Seeding:
         self.stack = stack
         self.world = world
         self.progress = progress
-        self.people: dict[str, Person] = {}
+        self.people: dict[str, Client] = {}
         self.returned: set[str] = set()
         self.known: dict[int, dict[str, Any]] = {}
         self.posts: dict[int, str] = {}
         self.first_comments: dict[int, str] = {}
 
     def run(self) -> None:
-        """Make all of it. Raises AssertionError or httpx.HTTPError where the stack fails."""
+        """Make all of it. Raises Refused, OSError or httpx.HTTPError where the stack fails."""
         world = self.world
         self._each("accounts", world.residents, self._arrive)
         self._each("follows", world.follows, lambda pair: self._put(pair[0], f"/v1/users/{pair[1]}/follow"))
@@ -41,6 +45,7 @@ class Seeding:
         self._each("posts", range(len(world.posts)), self._post)
         self._each("comments", range(len(world.posts)), self._talk_about)
         self._each("reactions", self._engagements(), lambda act: self._put(*act))
+        self._each("chats", world.chats, lambda chat: hold(chat, self.people, self.returned))
         # Last, as they hide what comes after them.
         self._each("blocks", world.blocks, lambda pair: self._put(pair[0], f"/v1/users/{pair[1]}/block"))
         self._each("mutes", world.mutes, lambda pair: self._put(pair[0], f"/v1/users/{pair[1]}/mute"))
@@ -64,22 +69,20 @@ class Seeding:
         self.people[who].put(path, body)
 
     def _arrive(self, one: Resident) -> None:
-        visitor = Visitor(self.stack.api)
-        found = visitor.ask("GET", f"/v1/users/{one.username}")
-        visitor.close()
-        if found.is_success:
-            person = sign_in(self.stack, one.username, PASSWORD)
-            self.returned.add(one.username)
+        person = self.people[one.username] = Client(self.stack.api)
+        there = _profile(person, one.username)
+        if there is None:
+            account = {"username": one.username, "password": PASSWORD, "name": one.name, "bio": one.bio}
+            mailbox = Mailbox(self.stack.console, f"{one.username}@example.com")
+            person.sign_up(mailbox.address, mailbox.next_code(), account | {"birthday": one.birthday})
         else:
-            person = sign_up(
-                self.stack, one.username, password=PASSWORD, name=one.name, bio=one.bio, birthday=one.birthday
-            )
-        self.people[one.username] = person
+            person.sign_in(one.username, PASSWORD)
+            self.returned.add(one.username)
         if one.links:
             person.patch("/v1/me", {"links": list(one.links)})
         if one.unwanted:
             person.patch("/v1/me/notification-settings", dict.fromkeys(one.unwanted, False))
-        if one.picture is not None and not (found.is_success and found.json()["user"]["picture"]):
+        if one.picture is not None and (there is None or there.user.picture is None):
             pictures = make_picture(one.picture)
             names = person.upload([(size, "image/jpeg", data) for size, data in pictures.items()], "profile_picture")
             person.put("/v1/me/picture", dict(zip(pictures, names, strict=True)))
@@ -102,7 +105,7 @@ class Seeding:
         if post is None:
             make = make_photo if planned.type.startswith("photo") else make_film
             media = [
-                self._upload(author, make(medium.seed, planned.type), "post") | {"alt_text": medium.alt_text}
+                _medium(author, make(medium.seed, planned.type), "post") | {"alt_text": medium.alt_text}
                 for medium in planned.media
             ]
             body = {"type": planned.type, "media": media, "description": planned.description}
@@ -111,13 +114,6 @@ class Seeding:
         if planned.edited not in (None, post["description"]):
             author.patch(f"/v1/posts/{post['id']}", {"description": planned.edited})
 
-    def _upload(self, owner: Person, made: Photo | Film, purpose: str) -> dict[str, Any]:
-        kind = "image/jpeg" if isinstance(made, Photo) else "video/webm"
-        actual, placeholder = owner.upload(
-            [("actual", kind, made.actual), ("placeholder", "image/jpeg", made.placeholder)], purpose
-        )
-        return {"actual": actual, "placeholder": placeholder, "width": made.width, "height": made.height}
-
     def _talk_about(self, place: int) -> None:
         planned = self.world.posts[place]
         path = f"/v1/posts/{self.posts[place]}/comments"
@@ -125,7 +121,7 @@ class Seeding:
         if ids:
             self.first_comments[place] = ids[0]
 
-    def _say(self, path: str, remarks: list[Remark], reader: Person, *, was_there: bool) -> list[str]:
+    def _say(self, path: str, remarks: list[Remark], reader: Client, *, was_there: bool) -> list[str]:
         """Have it said at `path`, with all that belongs below it. Gives the ids."""
         there: Found = defaultdict(list)
         for one in reader.items(path, 100) if was_there else ():
@@ -151,7 +147,7 @@ class Seeding:
         author = self.people[remark.author]
         body: dict[str, Any] = {"text": remark.text}
         if remark.photo is not None:
-            body["attachment"] = self._upload(author, make_photo(remark.photo), "comment")
+            body["attachment"] = _medium(author, make_photo(remark.photo), "comment")
         return author.post(path, body)
 
     def _engagements(self) -> Iterator[tuple[str, str, Any]]:
@@ -169,6 +165,21 @@ class Seeding:
         }[planned.type]
         body = {"subject": {"type": planned.type, "id": id}, "reason": planned.reason, "detail": planned.detail}
         self.people[planned.reporter].post("/v1/reports", body)
+
+
+def _medium(owner: Client, made: Photo | Film, purpose: Purpose) -> dict[str, Any]:
+    """A photo or film as what a post or comment has attached, uploaded."""
+    return upload(owner, made, purpose) | {"width": made.width, "height": made.height}
+
+
+def _profile(visitor: Client, username: str) -> Profile | None:
+    """Somebody's profile; None where there is no such user yet."""
+    try:
+        return visitor.get(f"/v1/users/{username}", into=Profile)
+    except Refused as refused:
+        if refused.status != 404:
+            raise
+        return None
 
 
 def _taken(there: Found, keys: list[tuple[str | None, ...]]) -> dict[str, Any] | None:

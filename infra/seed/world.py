@@ -8,6 +8,7 @@ import unicodedata
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from infra.seed.chats import PlannedChat, plan_chats
 from infra.seed.talk import Reactions, Remark, plan_reactions, plan_talk
 from infra.seed.words import ALT_TEXTS, BIOS, COMPLAINTS, EMOJI, HASHTAGS, NAMES, SENTENCES
 from shared.moderation.model import Reason, ReportedType
@@ -81,6 +82,7 @@ class World:
     mutes: list[tuple[str, str]]
     posts: list[PlannedPost] = field(default_factory=list)
     reports: list[PlannedReport] = field(default_factory=list)
+    chats: list[PlannedChat] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,7 @@ def build(users: int, seed: int) -> World:
         _engage(dice, post, society.company(dice, post.author), famous=post.author in famous, first=place == 0)
     dice.shuffle(world.posts)
     world.reports += _reports(dice, world.posts)
+    world.chats += plan_chats(dice, society.names, parted, follows, users)
     return world
 
 

@@ -16,9 +16,10 @@ PAGE: Final = 500
 
 
 class ItemRow(msgspec.Struct, frozen=True):
-    """One item of a file, in JSON."""
+    """One item of a file, in JSON, and the private objects that it names."""
 
     json: str
+    private: list[str]
 
 
 class ExportRow(msgspec.Struct, frozen=True):
@@ -51,12 +52,12 @@ class Section(msgspec.Struct, frozen=True):
     items: "db.Statement[None]"
 
 
-def _section(file: str, position: str, source: str, **fields: str) -> Section:
+def _section(file: str, position: str, source: str, *, private: str = "CAST('{}' AS text[])", **fields: str) -> Section:
     pairs = ", ".join(f"'{name}', {value}" for name, value in fields.items())
     return Section(
         file,
         db.Statement(
-            f"""DECLARE items NO SCROLL CURSOR FOR SELECT CAST(json_build_object({pairs}) AS text)
+            f"""DECLARE items NO SCROLL CURSOR FOR SELECT CAST(json_build_object({pairs}) AS text), {private}
                   FROM {source} ORDER BY {position}"""
         ),
     )
@@ -166,6 +167,9 @@ SECTIONS: Final = (
         client_id="m.client_id",
         to=f"CASE WHEN {_SEEN} THEN o.username END",
         content="m.content",
+        # As long as it is held: what is deleted for both has no content.
+        private="""ARRAY(SELECT value FROM jsonb_each_text(m.content) AS c (key, value)
+                          WHERE key IN ('object', 'actual', 'placeholder'))""",
         reply_to=f"CASE WHEN m.reply_to_id IS NOT NULL THEN {ids.encoded_sql('m.reply_to_id')} END",
         reaction="m.sender_emoji",
         received_reaction="m.recipient_emoji",

@@ -82,10 +82,18 @@ def _write_items(out: Any, section: store.Section, whose: dict[str, Any]) -> int
         section.items.run(conn, **whose)
         while rows := store.NEXT.all(conn):
             for row in rows:
-                out.write((b",\n" if count else b"\n") + row.json.encode())
+                out.write((b",\n" if count else b"\n") + _with_links(row))
                 count += 1
     out.write(b"\n]\n")
     return count
+
+
+def _with_links(row: store.ItemRow) -> bytes:
+    """An item, with where its private objects can be read as long as the archive can."""
+    if not row.private:
+        return row.json.encode()
+    links = {name: storage.private_url(name, KEPT_MS // 1000) for name in row.private}
+    return row.json.encode()[:-1] + b',"links":' + msgspec.json.encode(links) + b"}"
 
 
 class Link(msgspec.Struct, frozen=True):

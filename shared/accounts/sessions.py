@@ -120,7 +120,7 @@ def account_subjects(username: str, email: str) -> list[str]:
 
 def devices(caller: Caller, query: PageQuery) -> Page[model.Device]:
     """A page of the caller's sessions, the latest first. Of Postgres: it is asked for too seldom to be cached."""
-    before = query.before("s")
+    before = query.before("l")
     with db.connection() as conn:
         rows = store.DEVICES.all(
             conn,
@@ -137,7 +137,7 @@ def devices(caller: Caller, query: PageQuery) -> Page[model.Device]:
             )
             for row in page
         ],
-        cursor("s", page[-1].id) if len(rows) > len(page) else None,
+        cursor("l", page[-1].id) if len(rows) > len(page) else None,
     )
 
 

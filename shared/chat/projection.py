@@ -41,6 +41,7 @@ class ChatEntry(msgspec.Struct, frozen=True, array_like=True):
     """A chat in a list: with whom, how many are unread, and its newest message."""
 
     position: int
+    id: int
     other: int
     unread: int
     last: Entry | None
@@ -94,7 +95,7 @@ def entry_of(row: MessageRow) -> Entry:
 def chat_entry_of(row: ChatRow) -> ChatEntry:
     """The cached form of a chat."""
     last = None if row.last_message is None else entry_of(row.last_message)
-    return ChatEntry(row.position, row.other_id, row.unread_count, last)
+    return ChatEntry(row.position, row.chat_id, row.other_id, row.unread_count, last)
 
 
 def encoded(entry: Entry, other: int, cards: Cards) -> bytes:

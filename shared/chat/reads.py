@@ -1,12 +1,13 @@
 """Chats and messages as one of the two sees them: what is cached first, then cards and relations, or with it."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from shared.chat import projection, store
 from shared.chat.model import Box, ChatQuery
 from shared.chat.projection import BOXES, MESSAGES, ChatEntry, Entry
-from shared.kernel import cache, db, guard, ids
+from shared.kernel import cache, db, guard, ids, moving
 from shared.kernel.endpoint import Caller, Encoded, Username
 from shared.kernel.pages import PageQuery, refilled
 from shared.kernel.problems import Invalid, NotFound
@@ -18,18 +19,6 @@ from shared.visibility.model import may_see
 
 async def chats(caller: Caller, query: ChatQuery) -> Encoded:
     """A page of the chats in one of the caller's boxes, latest first, refilled for what the gate took out."""
-    recent = BOXES[query.box]
-
-    def load(before: int, count: int) -> list[ChatEntry]:
-        return _chats_in_postgres(caller.user_id, query.box, before, count)
-
-    async def entries(before: int | None, count: int) -> list[ChatEntry]:
-        reply: Any = None
-        try:
-            (reply,) = await guard.first(recent.ask(caller.user_id))
-        except cache.CacheUnavailable:
-            pass  # Postgres has the list too
-        return await recent.take(caller.user_id, reply, before, count, load)
 
     async def visible(found: Sequence[ChatEntry]) -> list[tuple[int, bytes]]:
         people = [caller.user_id, *[entry.other for entry in found]]
@@ -45,7 +34,8 @@ async def chats(caller: Caller, query: ChatQuery) -> Encoded:
             if entry.other in cards and caller.user_id in cards and may_see(relations[entry.other])
         ]
 
-    return await refilled(_LETTERS[query.box], query, entries, visible)
+    load = partial(_chats_in_postgres, caller.user_id, query.box)
+    return await moving.page(_LETTERS[query.box], query, BOXES[query.box], caller.user_id, load, visible)
 
 
 _LETTERS: dict[Box, str] = {"inbox": "h", "requests": "q"}
@@ -99,7 +89,7 @@ def unread_count(user_id: int) -> int:
 
 def newest_chats(box: Box, user_id: int) -> list[ChatEntry]:
     """The chats in a user's box as they are kept in Redis, of Postgres."""
-    return _chats_in_postgres(user_id, box, ids.MAX, BOXES[box].keep)
+    return _chats_in_postgres(user_id, box, moving.Walk(), BOXES[box].keep)
 
 
 def newest_messages(pair: tuple[int, int]) -> list[Entry]:
@@ -116,9 +106,9 @@ def refresh(user_id: int, other_id: int, *, box: bool = False) -> None:
     cache.run_sync(*projection.changed(user_id, other_id), *hidden)
 
 
-def _chats_in_postgres(user_id: int, box: Box, before: int, count: int) -> list[ChatEntry]:
+def _chats_in_postgres(user_id: int, box: Box, walk: moving.Walk, count: int) -> list[ChatEntry]:
     with db.connection() as conn:
-        rows = store.IN_BOX.all(conn, user_id=user_id, box=box, before=before, limit=count)
+        rows = store.IN_BOX.all(conn, user_id=user_id, box=box, limit=count, **walk.parameters())
     return [projection.chat_entry_of(row) for row in rows]
 
 

@@ -16,6 +16,7 @@ from shared.chat.model import (
     MessageSent,
 )
 from shared.kernel import db
+from shared.kernel.moving import wanted_sql
 from shared.profiles.reads import UserRow
 from shared.visibility.model import MAY_SEE_SQL, SEES_SQL
 
@@ -98,6 +99,7 @@ class ChatRow(msgspec.Struct, frozen=True):
     """A chat as one of its two has it."""
 
     position: int
+    chat_id: int
     other_id: int
     unread_count: int
     last_message: MessageRow | None
@@ -179,14 +181,9 @@ def _noted(source: str) -> str:
 )"""
 
 
-def _user(row: str) -> str:
-    fields = ", ".join(f"'{field.name}', {row}.{field.name}" for field in msgspec.structs.fields(UserRow))
-    return f"json_build_object({fields})"
-
-
 # Whom `:user_id` names, if they may write to each other.
 _TARGET: Final = f"""target AS MATERIALIZED (
-  SELECT u.id, json_build_array({_user("me")}, {_user("u")}) AS users
+  SELECT u.id, json_build_array({db.json_of("me", UserRow)}, {db.json_of("u", UserRow)}) AS users
     FROM users u JOIN users me ON me.id = :user_id AND me.state = 'active'
    WHERE u.username = :username AND u.id <> :user_id AND u.state = 'active' AND {MAY_SEE_SQL.format(other="u.id")}
 )"""
@@ -259,13 +256,13 @@ _UNREAD: Final = """(SELECT CAST(count(*) AS integer) FROM (
     SELECT s.recipient_id, s.deleted_at, s.hidden_by_recipient FROM messages s
      WHERE s.chat_id = m.chat_id AND s.id > greatest(m.read_up_to, m.cleared_up_to) ORDER BY s.id DESC LIMIT 1000) n
    WHERE n.recipient_id = m.user_id AND n.deleted_at IS NULL AND NOT n.hidden_by_recipient)"""
-_CHAT: Final = f"""coalesce(m.position, m.cleared_up_to), m.other_id, {_UNREAD},
+_CHAT: Final = f"""coalesce(m.position, m.cleared_up_to), m.chat_id, m.other_id, {_UNREAD},
        (SELECT to_json(shown) FROM (
           SELECT {_COLUMNS} FROM messages s {_WITH_REPLY} WHERE s.chat_id = m.chat_id AND {_IN_CHAT}
            ORDER BY s.id DESC LIMIT 1) shown)"""
 IN_BOX = db.Statement(
     f"""SELECT {_CHAT} FROM chat_members m
-        WHERE m.user_id = :user_id AND m.box = :box AND m.position < :before
+        WHERE m.user_id = :user_id AND m.box = :box AND {wanted_sql("m.position", "m.chat_id")}
         ORDER BY m.position DESC LIMIT :limit""",
     ChatRow,
 )

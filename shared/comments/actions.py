@@ -38,8 +38,8 @@ def _make(
     else:
         row = _make_with(caller, new.attachment, statement, absent, params)
     made = row.comment
-    if made is None or row.post is None:
-        raise _unmade(row, absent)
+    if made is None or row.post is None or row.author is None:
+        raise _unmade(caller, row, absent)
     _project([made], row.parent, row.post)
     return _shown(made, row.author, NOTHING)
 
@@ -57,12 +57,12 @@ def _make_with(
         media.attach(conn, caller, _owner(params["id"]), wanted)
         row = statement.one(conn, **params | {"attachment": msgspec.json.encode(kept).decode()})
         if row.comment is None:
-            raise _unmade(row, absent)
+            raise _unmade(caller, row, absent)
     return row
 
 
-def _unmade(row: store.MadeRow, absent: str) -> Problem:
-    if row.author.state != "active":
+def _unmade(caller: Caller, row: store.MadeRow, absent: str) -> Problem:
+    if caller.user_id not in profiles.load_cards_sync([caller.user_id]):
         return Forbidden("account_gone")
     if row.parent_deleted:
         return _deleted()

@@ -8,9 +8,9 @@ from shared.comments import projection, reads, store
 from shared.comments.projection import COMMENTED, NOBODY
 from shared.engagement import reads as engagement
 from shared.engagement.model import ReactionQuery
-from shared.kernel import cache, db, guard, ids
+from shared.kernel import db, moving
 from shared.kernel.endpoint import Caller, CommentId, Encoded
-from shared.kernel.pages import PageQuery, refilled
+from shared.kernel.pages import PageQuery
 from shared.kernel.problems import NotFound
 from shared.posts import reads as posts
 from shared.profiles import reads as profiles
@@ -20,35 +20,28 @@ from shared.visibility.model import Relation
 async def commented(caller: Caller, query: PageQuery) -> Encoded:
     """A page of the posts that the caller commented on, each once, newest comment first."""
 
-    def load(before: int, count: int) -> list[store.CommentedRow]:
-        with db.connection() as conn:
-            return store.COMMENTED.all(conn, user_id=caller.user_id, before=before, limit=count)
-
-    async def entries(before: int | None, count: int) -> list[store.CommentedRow]:
-        reply: Any = None
-        try:
-            (reply,) = await guard.first(COMMENTED.ask(caller.user_id))
-        except cache.CacheUnavailable:
-            pass  # Postgres has the list too
-        return await COMMENTED.take(caller.user_id, reply, before, count, load)
-
     async def visible(found: Sequence[store.CommentedRow]) -> list[tuple[int, bytes]]:
         shown = await posts.splice(caller, [(row.post_id, row.author_id) for row in found]) if found else {}
         return [(row.position, shown[row.post_id]) for row in found if row.post_id in shown]
 
-    return await refilled("d", query, entries, visible)
+    return await moving.page("d", query, COMMENTED, caller.user_id, partial(_commented, caller.user_id), visible)
 
 
 def newest(user_id: int) -> list[store.CommentedRow]:
     """The posts that a user commented on as they are kept in Redis, of Postgres."""
+    return _commented(user_id, moving.Walk(), COMMENTED.keep)
+
+
+def _commented(user_id: int, walk: moving.Walk, count: int) -> list[store.CommentedRow]:
     with db.connection() as conn:
-        return store.COMMENTED.all(conn, user_id=user_id, before=ids.MAX, limit=COMMENTED.keep)
+        return store.COMMENTED.all(conn, user_id=user_id, limit=count, **walk.parameters())
 
 
 async def reactions(caller: Caller, comment_id: CommentId, query: ReactionQuery) -> Encoded:
     """A page of who reacted to a comment. Raises NotFound, Invalid."""
     command = ("GET", projection.key(comment_id))
-    return await engagement.reactions(engagement.Subject(comment_id, command, partial(_see, caller, comment_id)), query)
+    subject = engagement.Subject(comment_id, command, partial(_see, caller, comment_id))
+    return await engagement.reactions("k", subject, query)
 
 
 async def _see(

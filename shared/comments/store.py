@@ -7,6 +7,7 @@ import msgspec
 from shared.comments.model import CommentReacted
 from shared.engagement.model import change_sql
 from shared.kernel import db
+from shared.kernel.moving import wanted_sql
 from shared.posts.reads import PostRow
 from shared.profiles.reads import UserRow
 from shared.visibility.model import MAY_SEE_SQL, SEEN_OF_SQL, SEES_SQL
@@ -54,12 +55,12 @@ class EngagedRow(CommentRow, frozen=True):
 
 
 class MadeRow(msgspec.Struct, frozen=True):
-    """What came of making a comment: who wanted to, and where it could be made it, what it hangs on, and its post.
+    """What came of making a comment: who wanted to, if there is a post; what was made, what it hangs on, and its post.
 
     `parent_deleted`: what it was to reply to may be seen, but was deleted.
     """
 
-    author: UserRow
+    author: UserRow | None
     comment: CommentRow | None
     parent: CommentRow | None
     post: PostRow | None
@@ -103,6 +104,11 @@ class CommentedRow(msgspec.Struct, frozen=True, array_like=True):
     post_id: int
     author_id: int
 
+    @property
+    def id(self) -> int:
+        """The post, wherever it is in the list."""
+        return self.post_id
+
 
 class BelowRow(msgspec.Struct, frozen=True):
     """A comment on a post, and whom it mentions."""
@@ -135,9 +141,10 @@ _NAMED: Final = f"""SELECT {SEEN_OF_SQL.format(names="CAST(:mentions AS text[])"
 # deleted meanwhile.
 _MAKE: Final = """
 WITH {parent}post AS MATERIALIZED (
-  SELECT p.id, p.author_id FROM posts p
-   WHERE p.id = {post_id} AND p.deleted_at IS NULL AND {post_visible}
-     AND EXISTS (SELECT FROM users me WHERE me.id = :user_id AND me.state = 'active')
+  SELECT p.id, p.author_id, {me} AS me
+    FROM posts p JOIN users a ON a.id = p.author_id AND a.state = 'active'
+    JOIN users me ON me.id = :user_id AND me.state = 'active'
+   WHERE p.id = {post_id} AND p.deleted_at IS NULL AND {may_see}
 ), counted AS (
   UPDATE posts p SET comment_count = p.comment_count + 1, version = p.version + 1 FROM post{alive}
    WHERE p.id = post.id AND p.deleted_at IS NULL
@@ -157,14 +164,15 @@ WITH {parent}post AS MATERIALIZED (
          :trace, :now
     FROM made
 )
-SELECT {me}, (SELECT to_json(made) FROM made), {hangs_on}, (SELECT to_json(counted) FROM counted), {parent_deleted}
+SELECT (SELECT me FROM post), (SELECT to_json(made) FROM made), {hangs_on}, (SELECT to_json(counted) FROM counted),
+       {parent_deleted}
 """
 _SHARED: Final = {
-    "post_visible": SEES_SQL.format(other="p.author_id"),
+    "may_see": MAY_SEE_SQL.format(other="p.author_id"),
     "named": _NAMED,
     "comment": _QUALIFIED,
     "posts": _POST_COLUMNS,
-    "me": _ME,
+    "me": db.json_of("me", UserRow),
 }
 MAKE = db.Statement(
     _MAKE.format(
@@ -291,12 +299,13 @@ BELOW = db.Statement(
         ORDER BY post_id, id LIMIT :limit""",
     BelowRow,
 )
-# Each post once, where the newest comment stands: a look-up for each comment in the range.
+# Each post once, where the newest comment stands: a look-up for each comment in the range; of NOT EXISTS Postgres may make
+# a join with all that the user ever said.
 COMMENTED = db.Statement(
-    """SELECT c.id, c.post_id, c.post_author_id FROM comments c
-        WHERE c.author_id = :user_id AND c.deleted_at IS NULL AND c.id < :before
-          AND NOT EXISTS (SELECT FROM comments n WHERE n.author_id = :user_id AND n.post_id = c.post_id
-                             AND n.id > c.id AND n.deleted_at IS NULL)
+    f"""SELECT c.id, c.post_id, c.post_author_id FROM comments c
+        WHERE c.author_id = :user_id AND c.deleted_at IS NULL AND {wanted_sql("c.id", "c.post_id")}
+          AND (SELECT n.id FROM comments n WHERE n.author_id = :user_id AND n.post_id = c.post_id
+                  AND n.id > c.id AND n.deleted_at IS NULL ORDER BY n.id LIMIT 1) IS NULL
         ORDER BY c.id DESC LIMIT :limit""",
     CommentedRow,
 )

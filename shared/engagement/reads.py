@@ -146,8 +146,11 @@ class Subject(msgspec.Struct, frozen=True):
     see: Callable[[Any, Sequence[int]], Awaitable[tuple[dict[int, profiles.Card], dict[int, Relation]]]]
 
 
-async def reactions(subject: Subject, query: ReactionQuery) -> Encoded:
-    """A page of who reacted, newest first, whom the viewer may see. Raises NotFound, Invalid for what is no emoji."""
+async def reactions(kind: str, subject: Subject, query: ReactionQuery) -> Encoded:
+    """A page of who reacted, newest first, whom the viewer may see. Raises NotFound, Invalid for what is no emoji.
+
+    `kind` is the letter of its cursors.
+    """
     emoji = query.emoji_wanted()
 
     def load(before: int, count: int) -> list[store.ActRow]:
@@ -159,8 +162,8 @@ async def reactions(subject: Subject, query: ReactionQuery) -> Encoded:
             return store.REACTIONS_WITH.all(conn, subject_id=subject.id, emoji=emoji, before=before, limit=count)
 
     if emoji is None:
-        return await _page("r", subject, query, "reaction", load)
-    return await _page("r", subject, query, "reaction", load, lambda act: act.emoji == emoji, load_chosen)
+        return await _page(kind, subject, query, "reaction", load)
+    return await _page(kind, subject, query, "reaction", load, lambda act: act.emoji == emoji, load_chosen)
 
 
 async def reposts(subject: Subject, query: PageQuery) -> Encoded:

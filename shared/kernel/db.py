@@ -32,6 +32,7 @@ __all__ = [
     "UniqueViolation",
     "connection",
     "disconnect",
+    "json_of",
     "retrying",
     "together",
     "transaction",
@@ -102,6 +103,12 @@ class Statement(Generic[R]):
         for index, kind in self._nested:
             row[index] = msgspec.convert(row[index], kind)
         return self.row(*row)
+
+
+def json_of(row: str, kind: type[msgspec.Struct]) -> str:
+    """SQL for the JSON of a row, of those of its columns that `kind` has as fields."""
+    columns = ", ".join(f"'{field.name}', {row}.{field.name}" for field in msgspec.structs.fields(kind))
+    return f"json_build_object({columns})"
 
 
 def _has_struct(kind: Any) -> bool:

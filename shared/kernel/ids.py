@@ -30,6 +30,11 @@ def new_id() -> int:
     return (clock.now_ms() - EPOCH_MS) << RANDOM_BITS | secrets.randbits(RANDOM_BITS)
 
 
+def until_now() -> int:
+    """No less than any id made so far."""
+    return (clock.now_ms() - EPOCH_MS + 1) << RANDOM_BITS
+
+
 @lru_cache(_REMEMBERED)
 def encode(number: int) -> str:
     """The 13-character form. `number` is in 0 … MAX."""

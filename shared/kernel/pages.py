@@ -2,7 +2,8 @@
 
 import base64
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, ClassVar, Generic, Protocol, TypeVar
+from functools import partial
+from typing import Annotated, ClassVar, Final, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -26,11 +27,15 @@ class Positioned(Protocol):
 E = TypeVar("E", bound=Positioned)
 
 
-def _read_cursor(text: str) -> tuple[str, int] | None:
-    """The list's letter and the position in a cursor; None for what is none."""
+_HEAD: Final = 1 + ids.LENGTH
+
+
+def _read_cursor(text: str) -> tuple[str, int, bytes] | None:
+    """The list's letter, the position and what else is in a cursor; None for what is none."""
     try:
-        raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("ascii")
-        return raw[:1], ids.decode(raw[1:])
+        raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        head = raw[:_HEAD].decode("ascii")
+        return head[:1], ids.decode(head[1:]), raw[_HEAD:]
     except (ValueError, UnicodeError):
         return None
 
@@ -54,12 +59,19 @@ class PageQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
         `kind` is the list's own letter, so that a cursor of one list is refused by another.
         """
-        if self.cursor is None:
-            return None
-        letter, position = _read_cursor(self.cursor) or (None, 0)
-        if letter != kind:
-            raise Invalid.field("cursor", "malformed", "This is not a cursor of this list.")
+        position, more = self.place(kind)
+        if more:
+            raise foreign()
         return position
+
+    def place(self, kind: str) -> tuple[int | None, bytes]:
+        """As `before`, and what else a list keeps in its cursors (shared/kernel/moving.py)."""
+        if self.cursor is None:
+            return None, b""
+        letter, position, more = _read_cursor(self.cursor) or (None, 0, b"")
+        if letter != kind:
+            raise foreign()
+        return position, more
 
 
 class Page(msgspec.Struct, Generic[T], frozen=True):
@@ -69,9 +81,14 @@ class Page(msgspec.Struct, Generic[T], frozen=True):
     next_cursor: str | None
 
 
-def cursor(kind: str, position: int) -> str:
+def foreign() -> Invalid:
+    """What is said to who brings a cursor that another list made, or none."""
+    return Invalid.field("cursor", "malformed", "This is not a cursor of this list.")
+
+
+def cursor(kind: str, position: int, more: bytes = b"") -> str:
     """The opaque cursor for what comes after the item at `position`."""
-    return base64.urlsafe_b64encode(f"{kind}{ids.encode(position)}".encode()).rstrip(b"=").decode()
+    return base64.urlsafe_b64encode(f"{kind}{ids.encode(position)}".encode() + more).rstrip(b"=").decode()
 
 
 def join(items: Sequence[bytes], next_cursor: str | None) -> Encoded:
@@ -90,19 +107,29 @@ async def refilled(
 
     `entries` gives up to so many of the list that are older than a position, newest first.
     """
-    before = query.before(kind)
+    return await filled(query.before(kind), query.limit, entries, visible, partial(cursor, kind))
+
+
+async def filled(
+    before: int | None,
+    limit: int,
+    entries: Callable[[int | None, int], Awaitable[Sequence[E]]],
+    visible: Callable[[Sequence[E]], Awaitable[list[tuple[int, bytes]]]],
+    place: Callable[[int], str],
+) -> Encoded:
+    """`refilled` from a position on; `place` gives the cursor for what comes after one."""
     items: list[bytes] = []
     while True:
-        wanted = query.limit - len(items) + 1
+        wanted = limit - len(items) + 1
         found = await entries(before, wanted)
         for position, item in await visible(found):
-            if len(items) == query.limit:
-                return join(items, cursor(kind, before or 0))
+            if len(items) == limit:
+                return join(items, place(before or 0))
             items.append(item)
             before = position
         if len(found) < wanted:
             return join(items, None)
         before = found[-1].position
-        if len(items) == query.limit:
+        if len(items) == limit:
             # The last one asked for was hidden; whether more follow is for the next page to say.
-            return join(items, cursor(kind, before))
+            return join(items, place(before))

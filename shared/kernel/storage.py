@@ -34,10 +34,9 @@ RETRY_SECONDS: Final = 3.0
 PARALLEL: Final = 10  # as many as a requests session keeps connections
 PAGE: Final = 1000
 NAME_BYTES: Final = 1024
-# A private URL is good until the hour after next: the same for all who read in one hour, so that caches hold, and
+# A private URL is good until the end of an hour: the same for all who read in one hour, so that caches hold, and
 # signing costs nothing after the first.
 _HOUR: Final = 3600
-PRIVATE_HOURS: Final = 2
 
 T = TypeVar("T")
 _lock = threading.Lock()
@@ -180,12 +179,12 @@ def public_url(object: str) -> str:
     return f"{settings().media_base_url}/{quote(object, safe='/~')}"
 
 
-def private_url(object: str) -> str:
-    """Where who is given this URL reads `object` of the private bucket, for one hour to two. No request.
+def private_url(object: str, seconds: int = _HOUR) -> str:
+    """Where who is given this URL reads `object` of the private bucket, for so long and up to an hour more. No request.
 
     It is Cloud CDN's signed URL: https://cloud.google.com/cdn/docs/using-signed-urls.
     """
-    return _signed_for_cdn(object, (clock.now_ms() // 1000 // _HOUR + PRIVATE_HOURS) * _HOUR)
+    return _signed_for_cdn(object, ((clock.now_ms() // 1000 + seconds) // _HOUR + 1) * _HOUR)
 
 
 @lru_cache(1 << 14)

@@ -16,7 +16,7 @@ async def page(caller: Caller, query: ReportQuery) -> Page[ReportCase]:
 
 
 def _page(caller: Caller, query: ReportQuery) -> Page[ReportCase]:
-    kind = query.state[0]
+    kind = "u" if query.state == "open" else "v"
     before = query.before(kind)
     statement = store.OPEN if query.state == "open" else store.RESOLVED
     with db.connection() as conn:

@@ -16,12 +16,13 @@ from shared.notifications.store import GroupRow
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
-    """A notification but for its actors' cards: the id that orders it, its JSON up to them, and who they are.
+    """A notification but for its actors' cards: the id that orders it, its own, its JSON up to them, and who they are.
 
     It is about a post, or a comment on one, by `authors`: all of that has to be there for its owner. A follow is not.
     """
 
     position: int
+    id: int
     head: bytes
     actors: list[int]
     post_id: int | None
@@ -54,4 +55,4 @@ def entry_of(group: GroupRow) -> Entry:
         unread=group.unread,
     )
     encoded = msgspec.json.encode(head)[:-1]
-    return Entry(group.latest_id or 0, encoded, group.actors, group.post_id, group.comment_id, authors)
+    return Entry(group.latest_id or 0, group.id, encoded, group.actors, group.post_id, group.comment_id, authors)

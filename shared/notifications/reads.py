@@ -5,12 +5,13 @@ there.
 """
 
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import Any, get_args
 
 from shared.comments import reads as comments
-from shared.kernel import cache, db, guard, ids
+from shared.kernel import cache, db, moving
 from shared.kernel.endpoint import Caller, Encoded
-from shared.kernel.pages import PageQuery, refilled
+from shared.kernel.pages import PageQuery
 from shared.notifications import projection, store
 from shared.notifications.model import NotificationSettings, NotificationType
 from shared.notifications.projection import NOTIFICATIONS, Entry
@@ -22,22 +23,9 @@ from shared.visibility.model import may_notify, may_see
 
 async def page(caller: Caller, query: PageQuery) -> Encoded:
     """A page of the caller's notifications, latest first, refilled for what the gate took out."""
-
-    def load(before: int, count: int) -> list[Entry]:
-        return _load(caller.user_id, before, count)
-
-    async def entries(before: int | None, count: int) -> list[Entry]:
-        reply: Any = None
-        try:
-            (reply,) = await guard.first(NOTIFICATIONS.ask(caller.user_id))
-        except cache.CacheUnavailable:
-            pass  # Postgres has the list too
-        return await NOTIFICATIONS.take(caller.user_id, reply, before, count, load)
-
-    async def visible(found: Sequence[Entry]) -> list[tuple[int, bytes]]:
-        return await _visible(caller, found)
-
-    return await refilled("n", query, entries, visible)
+    return await moving.page(
+        "n", query, NOTIFICATIONS, caller.user_id, partial(_load, caller.user_id), partial(_visible, caller)
+    )
 
 
 def unread_count(user_id: int) -> int:
@@ -66,12 +54,12 @@ def encoded(entry: Entry, found: dict[int, profiles.Card]) -> bytes:
 
 def newest(user_id: int) -> list[Entry]:
     """The notifications of a user as they are kept in Redis, of Postgres."""
-    return _load(user_id, ids.MAX, NOTIFICATIONS.keep)
+    return _load(user_id, moving.Walk(), NOTIFICATIONS.keep)
 
 
-def _load(user_id: int, before: int, count: int) -> list[Entry]:
+def _load(user_id: int, walk: moving.Walk, count: int) -> list[Entry]:
     with db.connection() as conn:
-        groups = store.OF_USER.all(conn, user_id=user_id, before=before, limit=count)
+        groups = store.OF_USER.all(conn, user_id=user_id, limit=count, **walk.parameters())
     return [projection.entry_of(group) for group in groups]
 
 

@@ -3,6 +3,7 @@
 import msgspec
 
 from shared.kernel import db
+from shared.kernel.moving import wanted_sql
 from shared.visibility.model import MAY_NOT_NOTIFY_SQL, SEES_SQL
 
 
@@ -209,7 +210,7 @@ def _seen(acts: str) -> str:
 
 OF_USER = db.Statement(
     f"""{_seen(_LOOKED_AT)}
-        WHERE n.user_id = :user_id AND n.latest_id < :before AND seen.latest_id IS NOT NULL
+        WHERE n.user_id = :user_id AND {wanted_sql("n.latest_id", "n.id")} AND seen.latest_id IS NOT NULL
           AND (starts_with(n.subject, 'user:') OR about.post_id IS NOT NULL)
         ORDER BY n.latest_id DESC LIMIT :limit""",
     GroupRow,

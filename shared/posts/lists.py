@@ -29,12 +29,12 @@ async def reacted(caller: Caller, query: PageQuery) -> Encoded:
 
 async def mentioning(caller: Caller, query: PageQuery) -> Encoded:
     """A page of the posts that the caller is mentioned in, latest mention first."""
-    return await _page("m", caller, query, projection.MENTIONING, store.MENTIONING)
+    return await _page("i", caller, query, projection.MENTIONING, store.MENTIONING)
 
 
 async def reactions(caller: Caller, post_id: PostId, query: ReactionQuery) -> Encoded:
     """A page of who reacted to a post. Raises NotFound, Invalid."""
-    return await engagement.reactions(_subject(caller, post_id), query)
+    return await engagement.reactions("x", _subject(caller, post_id), query)
 
 
 async def reposts(caller: Caller, post_id: PostId, query: PageQuery) -> Encoded:

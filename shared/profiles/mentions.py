@@ -69,7 +69,8 @@ async def hidden(
     named = {subject: named_in(body, start) for subject, body in bodies.items() if body.startswith(_SOMEBODY, start)}
     if not named:
         return {}
-    late = [name for name in dict.fromkeys(name for names in named.values() for name in names) if name not in known]
+    everybody = dict.fromkeys(name for names in named.values() for name in names)
+    late = [name for name in everybody if name not in known]
     if late:
         found = await reads.ids_of(late)
         known = {**known, **found}
@@ -79,11 +80,10 @@ async def hidden(
         _remembered.add(
             {subject: {name: known[name] for name in names if name in known} for subject, names in named.items()}
         )
-    return {
-        subject: gone
-        for subject, names in named.items()
-        if (gone := [name for name in names if not people.sees(known.get(name))])
-    }
+    unseen = {name for name in everybody if not people.sees(known.get(name))}
+    if not unseen:
+        return {}
+    return {subject: gone for subject, names in named.items() if (gone := [name for name in names if name in unseen])}
 
 
 async def known(bodies: Mapping[int, bytes], start: int) -> dict[str, int]:

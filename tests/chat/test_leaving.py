@@ -1,10 +1,13 @@
 """What somebody said in chats is theirs to take along, and goes with their account; what others said stays theirs."""
 
 import json
+import re
 
 import httpx
 
 from infra.local.stack import Stack
+from infra.photos import make_photo
+from shared.accounts import exports
 from shared.kernel import cache, db, ids
 from tests.accounts.receipts import There
 from tests.chat.talk import acknowledge, friends, history, react, upload_photo, write
@@ -56,6 +59,12 @@ def test_what_one_said_is_in_the_archive_and_not_what_others_said(alice: Person,
     }
     assert first["read_at"] >= first["delivered_at"] > mine["sent_at"] - 1
     assert (second["id"], second["content"]["caption"], second["hidden"]) == (photo["id"], "Seen", True)
+    # Its media, private, can be read as long as the archive.
+    photos = make_photo(7)
+    sent = {second["content"]["actual"]: photos.actual, second["content"]["placeholder"]: photos.placeholder}
+    assert {name: download(link).content for name, link in second["links"].items()} == sent
+    until = min(int(re.findall(r"Expires=(\d+)", link)[0]) for link in second["links"].values())
+    assert until * 1000 >= second["sent_at"] + exports.KEPT_MS
     assert (third["id"], third["content"]) == (gone["id"], None)
     assert third["deleted_at"] >= third["sent_at"]
     assert held["message_reactions.json"] == [{"message_id": theirs["id"], "sender": bob.username, "reaction": "❤️"}]
@@ -69,7 +78,7 @@ def test_what_one_said_is_in_the_archive_and_not_what_others_said(alice: Person,
             "cleared_up_to": None,
         }
     ]
-    # Where it is public, a name is an address; where it is private, it is none.
+    # Where it is public, a name is an address; where it is private, messages.json has links.
     assert [one["url"] for one in held["uploads.json"]] == [None, None]
     assert "Bob's own words" not in json.dumps(held)
 

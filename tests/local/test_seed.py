@@ -19,6 +19,7 @@ from PIL import Image
 
 from infra.local.stack import ROOT, Stack
 from infra.photos import PICTURE_SIZES
+from infra.seed.chats import SORTS, PlannedChat, PlannedMessage
 from infra.seed.talk import Remark
 from infra.seed.world import PASSWORD, World, build
 from infra.verify import scan
@@ -112,13 +113,15 @@ def differences(stack: Stack) -> set[str]:
 
 @pytest.fixture(scope="module")
 def said(stack: Stack, differences: set[str]) -> str:
-    """What the command printed; it was cut short before, while it posted and while they talked, and then run again."""
+    """What the command printed; it was cut short while it posted, they talked and they chatted; then run again."""
     first, planned = Visitor(stack.api), build(USERS, SEED)
     author = planned.posts[0].author
     if not is_made(first, author):
         cut_short(stack, lambda: is_made(first, author) and posts_of(first, author))
         talked_about = planned.posts[-1].author
         cut_short(stack, lambda: is_made(first, talked_about) and comments_of(first, talked_about))
+        writer = sign_in(stack, planned.chats[0].one, PASSWORD)
+        cut_short(stack, lambda: writer.get("/v1/chats")["items"])
     code, output, complaints = seed(stack.data, "--users", str(USERS), "--seed", str(SEED))
     assert (code, complaints) == (0, ""), output
     return output
@@ -232,6 +235,85 @@ def test_blocks_mutes_pictures_links_and_settings_are_there(stack: Stack, world:
         assert (me["user"]["picture"] is None) == (one.picture is None)
         for size, url in (me["user"]["picture"] or {}).items():
             assert Image.open(io.BytesIO(fetched(url).content)).width == PICTURE_SIZES[size]
+
+
+def chat_as_planned(chat: PlannedChat) -> list[Any]:
+    """As both see it: (sender, its sort and words, place of what it replies to, reactions, status)."""
+    return [
+        (
+            one.sender,
+            None if one.deleted else (one.sort, one.edited or words_planned(one)),
+            None if one.deleted else one.reply_to,
+            {(name, emoji_of(emoji)) for name, emoji in one.reactions},
+            status_planned(chat, one.sender, place),
+        )
+        for place, one in enumerate(chat.messages)
+    ]
+
+
+def words_planned(message: PlannedMessage) -> str | None:
+    return {"voice": None, "file": f"{message.seed}.txt"}.get(message.sort, message.text)
+
+
+def status_planned(chat: PlannedChat, sender: str, place: int) -> str:
+    """How far it has come with the other, whom a request tells nothing of until it is accepted."""
+    other = chat.other if sender == chat.one else chat.one
+    if chat.fate in ("wait", "decline") or other not in chat.marks:
+        return "sent"
+    delivered, read = chat.marks[other]
+    return "read" if place <= read else "delivered" if place <= delivered else "sent"
+
+
+def chat_as_it_is(reader: Visitor, other: str) -> list[Any]:
+    there = list(reversed(list(reader.items(f"/v1/chats/{other}/messages", 100))))
+    places = {one["id"]: place for place, one in enumerate(there)}
+    return [
+        (
+            one["sender"]["username"],
+            one["content"] and (one["content"]["type"], words_of(one["content"])),
+            one["reply_to"] and places[one["reply_to"]["id"]],
+            {(reaction["user"]["username"], reaction["emoji"]) for reaction in one["reactions"]},
+            one["status"],
+        )
+        for one in there
+    ]
+
+
+def words_of(content: dict[str, Any]) -> str | None:
+    return next((content[name] for name in ("text", "caption", "title", "name") if name in content), None)
+
+
+def test_chats_are_there_once_for_both(stack: Stack, world: World, said: str):
+    people = {name: sign_in(stack, name, PASSWORD) for chat in world.chats for name in (chat.one, chat.other)}
+    for chat in world.chats:
+        for one, other in ((chat.one, chat.other), (chat.other, chat.one)):
+            assert chat_as_it_is(people[one], other) == chat_as_planned(chat)
+    for name, person in people.items():
+        boxes = {"inbox": set[str](), "requests": set[str]()}
+        for chat in world.chats:
+            if chat.one == name or (chat.other == name and chat.fate in ("talk", "accept")):
+                boxes["inbox"].add(chat.other if chat.one == name else chat.one)
+            elif chat.other == name and chat.fate == "wait":
+                boxes["requests"].add(chat.one)
+        for box, others in boxes.items():
+            assert {one["with"]["username"] for one in person.items("/v1/chats", box=box)} == others
+    messages = [one for chat in world.chats for one in chat.messages]
+    assert {one.sort for one in messages} == set(SORTS)
+    assert {chat.fate for chat in world.chats} == {"talk", "wait", "accept", "decline"}
+    for what in ("deleted", "edited", "reactions", "reply_to"):
+        assert any(getattr(one, what) for one in messages), what
+
+
+def test_what_is_attached_to_messages_is_there(stack: Stack, world: World, said: str):
+    chat = world.chats[0]
+    there = sign_in(stack, chat.one, PASSWORD).items(f"/v1/chats/{chat.other}/messages", 100)
+    begins = {"photo": b"\xff\xd8\xff", "video": b"\x1aE\xdf\xa3", "voice": b"RIFF", "audio": b"RIFF", "file": b""}
+    found = {
+        content["type"]: fetched(content["url"]).content for one in there if "url" in (content := one["content"] or {})
+    }
+    assert set(found) == set(begins)
+    for sort, data in found.items():
+        assert data.startswith(begins[sort])
 
 
 def test_reports_wait_for_a_moderator(stack: Stack, world: World, said: str):
