@@ -41,7 +41,7 @@ EVENT_TARGETS = {
     "functions.background.live": "push_notification",
     "functions.background.engagement": "project_engagement notify_of_engagement fan_out_repost",
     "functions.background.graph": "project_to_graph",
-    "functions.background.mail": "send_signup_mail send_reset_mail send_password_changed"
+    "functions.background.mail": "send_signup_mail send_reset_mail send_suspension send_password_changed"
     " send_export_link send_farewell",
     "functions.background.erasure": "erase_account",
     "functions.background.exports": "make_export delete_exports",

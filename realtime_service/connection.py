@@ -94,7 +94,7 @@ class Connection(WSListener):
         self._stream: asyncio.WriteTransport | None = None
         self._unwritten: list[bytes] = []
         self._unflushed = 0
-        # The seq of the event that was sent last; 0 before.
+        # The greatest seq that was sent; 0 before.
         self._sent = 0
         # Events wait here while what came before them is still being read.
         self._waiting: list[Event] | None = None
@@ -314,7 +314,8 @@ class Connection(WSListener):
                 self.resync()
             for event in events or ():
                 if event.seq is not None and event.seq <= self.began_at:
-                    self._sent = event.seq
+                    # Something newer may have been sent before: the next resume goes on from there.
+                    self._sent = max(self._sent, event.seq)
                     self._write(event.frame(self.format))
                 else:
                     self._send(event)

@@ -48,6 +48,8 @@ class Hub:
         self.bus = Bus(self._heard, self._relinked, self._unlinked)
         self.topics = Topics(self.bus)
         self.typing = TypingHere(self._deliver)
+        # From where on Redis was whole when it was last looked at.
+        self._floor = 0
 
     async def run(self) -> None:
         """Keep the link, the sessions' state and the presence until cancelled."""
@@ -123,17 +125,31 @@ class Hub:
 
     async def _relinked(self) -> None:
         """After a gap: what each user missed, from their inbox, or `resync` where that is not whole."""
-        lost = await inbox.note_boot()
+        self._floor = await inbox.note_boot()
         await self._tell_all_presence()
         self.topics.relinked()
+        await self._catch_up(cut=True)
+
+    async def _catch_up(self, *, cut: bool) -> None:
         connections = self.connections()
         for start in range(0, len(connections), TOGETHER):
             some = connections[start : start + TOGETHER]
-            done = await asyncio.gather(*[_mend(one, lost=lost) for one in some], return_exceptions=True)
+            work = [self._catch_up_one(one, mend=one.cuts if cut else 0) for one in some]
+            done = await asyncio.gather(*work, return_exceptions=True)
             for connection, fault in zip(some, done, strict=True):
                 if isinstance(fault, Exception):
                     _log.error("can't catch up", exc_info=fault)
                     connection.close(1011, "internal error")
+
+    async def _catch_up_one(self, connection: "Connection", *, mend: int) -> None:
+        async def missed(seq: int) -> list[Event] | None:
+            events = await inbox.since(connection.user_id, seq, linked=True)
+            if events is None:
+                # What was before is read anew now: it is missed no more when this is asked again.
+                connection.last_seq = max(connection.last_seq, self._floor)
+            return events
+
+        await connection.catch_up(missed, mend=mend)
 
     async def _recheck_sessions(self) -> None:
         # An end is heard at once; this catches one that was published while the link was down.
@@ -147,8 +163,12 @@ class Hub:
                     connection.close(4401, "session ended")
 
     async def _keep_presence(self) -> None:
-        await inbox.note_boot()  # of one that was emptied, too: until then nothing can be resumed
+        floor = await inbox.note_boot()
         await self._tell_all_presence()
+        if floor != self._floor:
+            # It was emptied while it was linked: nobody counted as here any more, and who was may have missed some.
+            self._floor = floor
+            await self._catch_up(cut=False)
 
     async def _tell_all_presence(self) -> None:
         users = list(self.users)
@@ -165,13 +185,6 @@ class Hub:
         task = asyncio.ensure_future(work)  # type: ignore[arg-type]
         _tasks.add(task)
         task.add_done_callback(_tasks.discard)
-
-
-async def _mend(connection: "Connection", *, lost: bool) -> None:
-    async def missed(seq: int) -> list[Event] | None:
-        return None if lost else await inbox.since(connection.user_id, seq, linked=True)
-
-    await connection.catch_up(missed, mend=connection.cuts)
 
 
 async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:

@@ -47,11 +47,13 @@ return {1, redis.call('XRANGE', KEYS[1], string.format('(%s-0', ARGV[1]), '+')}
 """)
 # A Redis with another run_id was restarted, and may have lost its tail: what was before can't be resumed.
 _NOTE_BOOT: Final = cache.Script("""
-if redis.call('GET', KEYS[1]) == ARGV[1] then return 0 end
+local floor = redis.call('GET', KEYS[2])
+if floor and redis.call('GET', KEYS[1]) == ARGV[1] then return floor end
 local time = redis.call('TIME')
-redis.call('SET', KEYS[2], string.format('%.0f', time[1] * 1000000 + time[2]))
+floor = string.format('%.0f', time[1] * 1000000 + time[2])
+redis.call('SET', KEYS[2], floor)
 redis.call('SET', KEYS[1], ARGV[1])
-return 1
+return floor
 """)
 
 
@@ -83,12 +85,12 @@ async def instant(at: float) -> int:
     return int(seconds) * 1_000_000 + int(micros) - math.ceil((time.monotonic() - at) * 1_000_000)
 
 
-async def note_boot() -> bool:
-    """Tell Redis's run apart from the one before; whether it is another."""
+async def note_boot() -> int:
+    """Tell Redis's run apart from the one before, or that it was emptied; the seq from where on it is whole."""
     (info,) = await cache.run(("INFO", "server"))
     run_id = next(line[7:] for line in info.decode().splitlines() if line.startswith("run_id:"))
-    (changed,) = await cache.run(_NOTE_BOOT.command(["live:boot", BOOT_FLOOR], [run_id]))
-    return bool(changed)
+    (floor,) = await cache.run(_NOTE_BOOT.command(["live:boot", BOOT_FLOOR], [run_id]))
+    return int(floor)
 
 
 def _event(entry: Any) -> Event:

@@ -159,5 +159,9 @@ EVENTS: Final[dict[str, Event]] = {
     "presence.changed": Event(PresenceChanged, False, "To subscribers: somebody came, or went."),
     "typing": Event(Typed, False, "Somebody types to you, or does so no more."),
     "session.ended": Event(SessionEnded, False, "You were signed out here."),
-    "resync": Event(Nothing, False, "Something may have been missed: read over HTTP, and subscribe anew."),
+    "resync": Event(
+        Nothing,
+        False,
+        "Something may have been missed, or you blocked or muted, or no more: read over HTTP, and subscribe anew.",
+    ),
 }

@@ -5,7 +5,7 @@ import msgspec
 
 from infra.local.stack import Stack
 from shared.kernel import db
-from tests.client import wait_until
+from tests.client import TLS, wait_until
 
 
 class CountRow(msgspec.Struct, frozen=True):
@@ -25,5 +25,5 @@ def wait_until_heard(stack: Stack) -> None:
 def nothing_waits(stack: Stack) -> bool:
     with db.connection() as conn:
         unpublished = OUTBOX.one(conn).count
-    broker = httpx.get(f"{stack.env['PUBSUB_HTTP_URL']}/healthz", trust_env=False).raise_for_status().json()
+    broker = httpx.get(f"{stack.env['PUBSUB_HTTP_URL']}/healthz", trust_env=False, verify=TLS).raise_for_status().json()
     return unpublished == broker["waiting"] == 0

@@ -1,7 +1,14 @@
 """Mail."""
 
 from shared.accounts import mail
-from shared.accounts.model import AccountErased, ExportMade, PasswordChanged, PasswordResetRequested, SignupRequested
+from shared.accounts.model import (
+    AccountErased,
+    ExportMade,
+    PasswordChanged,
+    PasswordResetRequested,
+    SignupRequested,
+    SuspendedSignIn,
+)
 from shared.kernel.events import on
 
 
@@ -14,8 +21,14 @@ def send_signup_mail(event: SignupRequested) -> None:
 
 @on(PasswordResetRequested, max_attempts=40)
 def send_reset_mail(event: PasswordResetRequested) -> None:
-    """Mail the code of a password reset."""
+    """Mail the code of a password reset, or that the account is suspended."""
     mail.send_reset_mail(event)
+
+
+@on(SuspendedSignIn)
+def send_suspension(event: SuspendedSignIn) -> None:
+    """Tell the owner of a suspended account, who knows its password, why they can't sign in."""
+    mail.send_suspension(event)
 
 
 @on(PasswordChanged)

@@ -1,11 +1,28 @@
-"""What the real service may do on a bad day, done on purpose: `--duplicate --reorder --delay --drop-acks --seed`."""
+"""What the real service may do on a bad day, done on purpose: `--duplicate --reorder --delay --drop-acks --seed`.
+
+While it runs it is told anew by `PUT /chaos`, with the same words in JSON; what isn't named is none.
+"""
 
 from dataclasses import dataclass, field
 from random import Random
-from typing import Final
+from typing import Annotated, Final
+
+import msgspec
 
 OVERTAKEN_MS: Final = 300
 TWICE_WITHIN_SECONDS: Final = 0.1
+
+Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
+class Told(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `PUT /chaos`."""
+
+    duplicate: Probability = 0.0
+    reorder: Probability = 0.0
+    delay: Annotated[int, msgspec.Meta(ge=0)] = 0
+    drop_acks: Probability = 0.0
+    seed: int | None = None
 
 
 @dataclass

@@ -1,14 +1,19 @@
-"""The broker's JSON for the console and `./dev redrive`: how deliveries went, dead letters, and sending them again."""
+"""The broker's JSON for the console and `./dev redrive`: how deliveries went, dead letters, and sending them again.
+
+And for tests, `PUT /chaos`: what it does on purpose from now on.
+"""
 
 import ipaddress
 import logging
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import msgspec
 from aiohttp import web
 
 from infra.local import pubsub_history as history
 from infra.local.pubsub_broker import Broker
+from infra.local.pubsub_chaos import Chaos, Told
 
 log = logging.getLogger("pubsub")
 DEFAULT_LIMIT: Final = 100
@@ -31,6 +36,14 @@ def console(broker: Broker) -> web.Application:
         sent = await broker.redrive(id)
         return web.json_response({"redriven": sent, "left": history.dead_letter_count(broker.store.db)})
 
+    async def chaos(request: web.Request) -> web.Response:
+        try:
+            told = msgspec.json.decode(await request.read(), type=Told)
+        except msgspec.MsgspecError as fault:
+            raise web.HTTPBadRequest(text=str(fault)) from None
+        broker.chaos = Chaos(**msgspec.structs.asdict(told))
+        return web.json_response(msgspec.structs.asdict(told))
+
     async def health(_: web.Request) -> web.Response:
         return web.json_response({"status": "ok", "waiting": broker.store.waiting()})
 
@@ -38,6 +51,7 @@ def console(broker: Broker) -> web.Application:
     app.router.add_get("/events.json", events)
     app.router.add_get("/dead-letters.json", dead_letters)
     app.router.add_post("/dead-letters/redrive", redrive)
+    app.router.add_put("/chaos", chaos)
     app.router.add_get("/healthz", health)
     return app
 

@@ -11,8 +11,16 @@ import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from shared.accounts import erasure, exports, proofs, store
-from shared.accounts.model import AccountErased, ExportMade, PasswordChanged, PasswordResetRequested, SignupRequested
+from shared.accounts.model import (
+    AccountErased,
+    ExportMade,
+    PasswordChanged,
+    PasswordResetRequested,
+    SignupRequested,
+    SuspendedSignIn,
+)
 from shared.kernel import db, events, ids, mail
+from shared.moderation import reads as moderation
 
 
 class _DoneRow(msgspec.Struct, frozen=True):
@@ -35,12 +43,36 @@ def send_signup_mail(event: SignupRequested) -> None:
 
 
 def send_reset_mail(event: PasswordResetRequested) -> None:
-    """Mail the code of a password reset. An address without an account is mailed nothing: it may be anyone's."""
+    """Mail the code of a password reset, or that the account is suspended.
+
+    An address without an account is mailed nothing: it may be anyone's.
+    """
     effect = f"mail:reset:{ids.encode(event.reset_id)}"
     due = None if _is_done(effect) else proofs.to_mail("password_reset", event.reset_id)
-    if due is not None and due.code is not None:
+    if due is None:
+        return
+    if due.code is not None:
         subject = f"{due.code} is your code for a new i9lyfe password"
         _send(effect, event.email, subject, "reset_code", code=due.code)
+        return
+    with db.connection() as conn:
+        owner = store.SUSPENDED_BY_EMAIL.maybe(conn, email=event.email)
+    if owner is not None:
+        _send_suspension(effect, owner)
+
+
+def send_suspension(event: SuspendedSignIn) -> None:
+    """Tell who can't sign in to a suspended account, though they know the password, why not."""
+    effect = f"mail:suspended:{ids.encode(event.sign_in_id)}"
+    with db.connection() as conn:
+        owner = store.SUSPENDED.maybe(conn, id=event.user_id)
+    if owner is not None and not _is_done(effect):
+        _send_suspension(effect, owner)
+
+
+def _send_suspension(effect: str, owner: store.OwnerRow) -> None:
+    reason = moderation.why_suspended(owner.id).replace("_", " ")
+    _send(effect, owner.email, "Your i9lyfe account is suspended", "suspended", username=owner.username, reason=reason)
 
 
 def send_password_changed(event: PasswordChanged) -> None:

@@ -383,6 +383,13 @@ class PasswordResetRequested(Event, frozen=True):
     open: bool
 
 
+class SuspendedSignIn(Event, frozen=True):
+    """Somebody who knows the password wants to sign in to a suspended account: its owner is to be told why not."""
+
+    sign_in_id: int
+    user_id: int
+
+
 class PasswordChanged(Event, frozen=True):
     """A user's password was changed, with the old one or by a reset. `change_id` is new each time."""
 

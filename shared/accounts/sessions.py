@@ -52,6 +52,8 @@ def login(body: model.Credentials, client: Client) -> model.SignedIn:
         _count_try(conn, [account], address)
         row = store.BY_LOGIN.maybe(conn, login=typed)
     right = passwords.verify_password(row.password_hash if row else None, body.password)
+    if row is not None and right and row.state == "suspended":
+        _tell_of_suspension(row.id)
     if row is None or not right or row.state != "active":
         raise _bad_credentials()
     fresh_hash = passwords.hash_password(body.password) if passwords.is_outdated(row.password_hash) else None
@@ -63,6 +65,14 @@ def login(body: model.Credentials, client: Client) -> model.SignedIn:
             store.SET_PASSWORD_HASH.run(conn, id=row.id, fresh=fresh_hash, old=row.password_hash)
         opened = open_session(conn, row.id, client)
     return signed_in(row.id, opened)
+
+
+def _tell_of_suspension(user_id: int) -> None:
+    """Have the owner mailed, once a day: the answer is that of every failure."""
+    with db.transaction() as conn:
+        if events.first_time(conn, f"suspended:{ids.encode(user_id)}:{clock.now_ms() // model.DAY_MS}"):
+            events.emit(conn, model.SuspendedSignIn(ids.new_id(), user_id))
+    events.after_commit()
 
 
 def signed_in(user_id: int, opened: Opened) -> model.SignedIn:

@@ -155,6 +155,10 @@ LOCK_OWNER_BY_EMAIL = db.Statement(
     f"SELECT {_OWNER} FROM users WHERE lower(email) = :email AND state = 'active' FOR NO KEY UPDATE", OwnerRow
 )
 MAIL_TO = db.Statement(f"SELECT {_OWNER} FROM users WHERE id = :id AND state <> 'deleted'", OwnerRow)
+SUSPENDED = db.Statement(f"SELECT {_OWNER} FROM users WHERE id = :id AND state = 'suspended'", OwnerRow)
+SUSPENDED_BY_EMAIL = db.Statement(
+    f"SELECT {_OWNER} FROM users WHERE lower(email) = :email AND state = 'suspended'", OwnerRow
+)
 CHANGE_PASSWORD = db.Statement(
     """UPDATE users SET password_hash = :fresh WHERE id = :id AND password_hash = :old AND state = 'active'
        RETURNING id""",

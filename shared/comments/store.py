@@ -299,8 +299,8 @@ BELOW = db.Statement(
         ORDER BY post_id, id LIMIT :limit""",
     BelowRow,
 )
-# Each post once, where the newest comment stands: a look-up for each comment in the range; of NOT EXISTS Postgres may make
-# a join with all that the user ever said.
+# Each post once, where the newest comment stands: a look-up for each comment in the range. Of NOT EXISTS Postgres may
+# make a join with all that the user ever said.
 COMMENTED = db.Statement(
     f"""SELECT c.id, c.post_id, c.post_author_id FROM comments c
         WHERE c.author_id = :user_id AND c.deleted_at IS NULL AND {wanted_sql("c.id", "c.post_id")}

@@ -252,5 +252,12 @@ def merge(chunk: MergeChunk) -> None:
 
 
 def hearing_changed(event: BlockChanged | MuteChanged) -> None:
-    """Drop the feed of one who mutes or blocks no more: what came in meanwhile was left out of it."""
+    """Drop the feed of one who mutes or blocks no more: what came in meanwhile was left out of it.
+
+    And have their own devices read anew, also after they began to: what shows is another feed, and other notifications.
+    """
     cache.run_sync(FEEDS.drop(event.user_id, event.other_id, event.version))
+    # Of one who is gone it ends with the account, and shows nothing that wasn't gone before.
+    if all(user.active for user in profiles.states_of([event.other_id])):
+        once = f"resync:{ids.encode(event.user_id)}{ids.encode(event.other_id)}"
+        publish.deliver([event.user_id], "resync", b"{}", once=once, version=event.version)

@@ -138,7 +138,18 @@ async def _build_told(authors: list[int]) -> None:
 
 async def _build_told_by(author: int) -> None:
     (mark,) = await cache.run(TOLD.begin_building(author))
-    await cache.run(TOLD.fill(author, mark, await running.in_thread(newest_told, author)))
+    members = await running.in_thread(_told_unless_deleted, author)
+    if members is not None:
+        await cache.run(TOLD.fill(author, mark, members))
+
+
+def _told_unless_deleted(author: int) -> list[str] | None:
+    # Whose account is deleted has nothing in Redis any more, though feeds have their mark for a moment still: looked at
+    # after the building began, since what is erased ends one that began before.
+    with db.connection() as conn:
+        if store.IS_DELETED.maybe(conn, user_id=author) is not None:
+            return None
+    return newest_told(author)
 
 
 def newest_told(author: int) -> list[str]:

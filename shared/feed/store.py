@@ -99,6 +99,7 @@ MERGED = db.Statement(
     AuthorRow,
 )
 IS_SETTLED = db.Statement("SELECT user_id FROM merged_authors WHERE user_id = :user_id AND settled", AuthorRow)
+IS_DELETED = db.Statement("SELECT id FROM users WHERE id = :user_id AND state = 'deleted'", AuthorRow)
 # An author rises at `:many` followers, and falls below `:few`: between them they stay what they are.
 CROSS = db.Statement(
     """WITH author AS (

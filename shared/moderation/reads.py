@@ -7,7 +7,7 @@ from shared.kernel.endpoint import Caller
 from shared.kernel.pages import Page, cursor
 from shared.moderation import store
 from shared.moderation.access import check_moderator
-from shared.moderation.model import Report, ReportCase, ReportedSubject, ReportQuery, Resolution
+from shared.moderation.model import Reason, Report, ReportCase, ReportedSubject, ReportQuery, Resolution
 
 
 async def page(caller: Caller, query: ReportQuery) -> Page[ReportCase]:
@@ -29,6 +29,13 @@ def _page(caller: Caller, query: ReportQuery) -> Page[ReportCase]:
         )
     shown = rows[: query.limit]
     return Page(list(map(case_of, shown)), cursor(kind, shown[-1].id) if len(rows) > len(shown) else None)
+
+
+def why_suspended(user_id: int) -> Reason:
+    """For what an account was suspended, by the report that led to it."""
+    with db.connection() as conn:
+        row = store.WHY_SUSPENDED.maybe(conn, user_id=user_id)
+    return "other" if row is None else row.reason
 
 
 def report_of(row: store.ReportRow) -> Report:

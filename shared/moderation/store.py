@@ -3,6 +3,7 @@
 import msgspec
 
 from shared.kernel import db
+from shared.moderation.model import Reason
 
 
 class ReportRow(msgspec.Struct, frozen=True):
@@ -27,6 +28,12 @@ class IdRow(msgspec.Struct, frozen=True):
     """The id of a user."""
 
     id: int
+
+
+class ReasonRow(msgspec.Struct, frozen=True):
+    """For what something was reported."""
+
+    reason: Reason
 
 
 class AccountRow(msgspec.Struct, frozen=True):
@@ -81,6 +88,11 @@ SET_MODERATOR = db.Statement("UPDATE users SET is_moderator = :moderator WHERE i
 SUSPEND = db.Statement(
     "UPDATE users SET state = 'suspended', version = version + 1 WHERE id = :id AND state = 'active' RETURNING id",
     IdRow,
+)
+WHY_SUSPENDED = db.Statement(
+    """SELECT r.reason FROM moderation_log l JOIN reports r ON r.id = l.report_id
+        WHERE l.subject_id = :user_id AND l.action = 'suspend' ORDER BY l.id DESC LIMIT 1""",
+    ReasonRow,
 )
 UNSUSPEND = db.Statement("UPDATE users SET state = 'active', version = version + 1 WHERE id = :id")
 LOG = db.Statement(

@@ -46,8 +46,8 @@ MAY_NOT_NOTIFY_SQL: Final = """SELECT other_id FROM relationships
        UNION ALL SELECT user_id FROM relationships WHERE other_id = :user_id AND blocked_at IS NOT NULL"""
 
 
-# `may_see` for SQL: `other` is what holds the other's id. Two look-ups: of NOT EXISTS Postgres would make a join, and read
-# all whom one has blocked, or is blocked by.
+# `may_see` for SQL: `other` is what holds the other's id. Two look-ups: of NOT EXISTS Postgres would make a join, and
+# read all whom one has blocked, or is blocked by.
 MAY_SEE_SQL: Final = """(
     (SELECT b.blocked_at FROM relationships b WHERE b.user_id = {other} AND b.other_id = :user_id) IS NULL
     AND (SELECT b.blocked_at FROM relationships b WHERE b.user_id = :user_id AND b.other_id = {other}) IS NULL)"""

@@ -12,11 +12,16 @@ from shared.feed.model import FeedChunk
 from shared.kernel import ids
 from shared.moderation import actions
 from shared.profiles import reads as profiles
-from tests.client import PASSWORD, Format, Person, Visitor, sign_in, wait_until
+from tests.client import PASSWORD, Format, Mailbox, Person, Visitor, sign_in, wait_until
 from tests.moderation.accounts import found, id_of, logged, promoted, reported
 
 Problem = Callable[[httpx.Response, int, str], dict[str, Any]]
 pytestmark = pytest.mark.parametrize("format", ["json", "msgpack"])
+
+
+def suspensions(person: Person) -> list[dict[str, Any]]:
+    """The mails that told somebody of a suspension."""
+    return [mail for mail in Mailbox(person.stack.console, person.email).mails() if "suspended" in mail["subject"]]
 
 
 def test_from_a_report_to_a_suspension_and_back(
@@ -82,8 +87,15 @@ def test_from_a_report_to_a_suspension_and_back(
     refused = visitor.ask("POST", "/v1/login", {"login": offender.username, "password": PASSWORD})
     wrong = visitor.ask("POST", "/v1/login", {"login": offender.username, "password": "never was it"})
     assert problem(refused, 401, "bad_credentials")["detail"] == wrong.json()["detail"]
+    # Whose password is right is told by mail why, once, and whoever asks for a reset; who guesses has nothing sent.
+    visitor.ask("POST", "/v1/login", {"login": offender.email, "password": PASSWORD})
+    visitor.post("/v1/password-reset", {"email": offender.email})
+    mails = wait_until(lambda: told[:2] if len(told := suspensions(offender)) > 1 else [])
+    assert all(offender.username in mail["text"] and "(spam)" in mail["html"] for mail in mails)
     fresh = visitor.ask("POST", "/v1/session/refresh", {"refresh_token": offender.session["refresh_token"]})
     problem(fresh, 401, "invalid_refresh_token")
+
+    assert len(suspensions(offender)) == 2
 
     # Lifted: all of it is there again.
     assert actions.unsuspend(offender.username)

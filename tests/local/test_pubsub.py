@@ -797,3 +797,23 @@ def test_another_order_and_a_delay(own: Callable[..., Broker]) -> None:
     assert sorted(payloads) == [f"{i:02}".encode() for i in range(20)]
     displaced = sum(later < earlier for earlier, later in itertools.pairwise(payloads))
     assert displaced >= 2
+
+
+def test_it_is_told_while_it_runs(own: Callable[..., Broker]) -> None:
+    endpoint, broker = Endpoint(), own()
+    topic = broker.topic()
+
+    def tell(body: dict[str, object]) -> int:
+        return HTTP.put(f"{broker.url}/chaos", json=body).status_code
+
+    refused: list[dict[str, object]] = [{"duplicate": 1.5}, {"delay": -1}, {"duplicates": 1}]
+    assert [tell(body) for body in refused] == [400] * 3
+    with endpoint.serve() as url:
+        broker.subscribe(topic, url)
+        assert tell({"duplicate": 1}) == 200
+        broker.publish(topic, b"twice")
+        endpoint.wait_for(2)
+        assert tell({}) == 200
+        broker.publish(topic, b"once")
+        eventually(broker.settled)
+    assert endpoint.payloads() == {b"twice": 2, b"once": 1}
