@@ -144,7 +144,11 @@ EVENTS: Final[dict[str, Event]] = {
         True,
         "A post or repost came into your feed, yours too; or one in it is there by another repost, or none, now.",
     ),
-    "feed.post_deleted": Event(Gone, True, "A post is gone from your feed: nobody whom you follow shows it any more."),
+    "feed.post_deleted": Event(
+        Gone,
+        True,
+        "A post is gone from your feed: nobody whom you follow shows it, as far as its 20 newest reposts tell.",
+    ),
     "notification.created": Event(
         Notification, True, "A notification is new, or has grown or shrunk; it has grown if `at` is later than before."
     ),

@@ -4,7 +4,7 @@ import json
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, suppress
 from types import TracebackType
@@ -125,22 +125,23 @@ class Live:
 
     def subscribe(self, *topics: str) -> None:
         """Be told of these too, for as long as they can be seen: that ends silently. All or none: raises Refused."""
-        new = [name for name in topics if name not in self.topics]
-        self._keep([*self.topics, *new])
+        with self._news:
+            new = [name for name in topics if name not in self.topics]
+            self.topics = [*self.topics, *new]
         try:
             self.act("subscribe", {"topics": topics})
         except Refused:
-            self._keep([name for name in self.topics if name not in new])
+            self._drop(new)
             raise
 
     def unsubscribe(self, *topics: str) -> None:
         """Be told of these no more."""
-        self._keep([name for name in self.topics if name not in topics])
+        self._drop(topics)
         self.act("unsubscribe", {"topics": topics})
 
-    def _keep(self, topics: list[str]) -> None:
+    def _drop(self, topics: Collection[str]) -> None:
         with self._news:
-            self.topics = topics
+            self.topics = [name for name in self.topics if name not in topics]
 
     def _run(self) -> None:
         end: Exception = Ended("closed")
@@ -250,7 +251,7 @@ class Live:
                 gone = {name for place, name in enumerate(topics) if _names(refused, f"topics[{place}]")}
                 if not gone:
                     raise
-                self._keep([name for name in self.topics if name not in gone])
+                self._drop(gone)
 
     def _sort(self, message: dict[str, Any]) -> None:
         if "event" in message:

@@ -1,5 +1,5 @@
--- Whom of some usernames a viewer may see, and mention, in order: who is there, with no block between them. As a part of a
--- statement it would be made ready each time that is run, needed or not.
+-- Whom of some usernames a viewer may see, and mention, in order: who is there, with no block between them. As a part of
+-- a statement it would be made ready each time that is run, needed or not.
 CREATE FUNCTION seen_of(names text[], viewer bigint) RETURNS text[] LANGUAGE sql STABLE PARALLEL SAFE
 RETURN ARRAY(
     SELECT u.username FROM unnest(names) WITH ORDINALITY AS m (username, place) JOIN users u USING (username)

@@ -220,7 +220,10 @@ WAITS_UNTIL = db.Statement(
          WHERE subject = ANY(CAST(:subjects AS text[])) AND last_at >= :forgotten""",
     WaitRow,
 )
-CLEAR_FAILURES = db.Statement("DELETE FROM login_failures WHERE subject = ANY(CAST(:subjects AS text[]))")
+CLEAR_FAILURES = db.Statement(
+    """DELETE FROM login_failures WHERE subject IN (
+         SELECT subject FROM login_failures WHERE subject = ANY(CAST(:subjects AS text[])) ORDER BY subject FOR UPDATE)"""
+)
 # A success takes back its own try and the wait that came of it, and nothing of what failed before.
 TAKE_BACK_TRY = db.Statement(
     """UPDATE login_failures SET failures = greatest(failures - 1, 0), last_at = least(last_at, :waited)

@@ -17,7 +17,8 @@ from shared.visibility.model import Relation, may_notify, shows_in_feed
 
 # Asked for beyond a page, so that what the gate takes out seldom costs a third trip.
 _SPARE: Final = 5
-_LOOKED_AT: Final = 200
+# A look-up for each of them and each user of a chunk.
+_LOOKED_AT: Final = 20
 
 
 async def page(caller: Caller, query: PageQuery) -> Encoded:

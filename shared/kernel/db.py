@@ -188,9 +188,10 @@ class Pool:
         alive = False
         try:
             conn.attach()
-            alive = conn.is_alive()
         except OSError:
-            pass
+            return None  # the loop is busy, and closes it: that says nothing of the others
+        try:
+            alive = conn.is_alive()
         finally:
             if not alive:
                 conn.close()

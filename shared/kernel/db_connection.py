@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, Final, cast
 
 import msgspec
@@ -198,6 +198,8 @@ class Connection:
     def is_alive(self) -> bool:
         """Whether its server is there: nothing waits to be read, and after a longer pause the server was asked."""
         idle = time.monotonic() - self.used_at
+        if self._stream.has_ended:
+            return False
         if idle < TRUSTED_SECONDS:
             return True
         # An idle connection has something to read when the server has ended it, or has a notice for us.
@@ -212,10 +214,11 @@ class Connection:
         return True
 
     def close(self) -> None:
-        """Close it, whatever state it is in."""
+        """Close it, whatever state it is in, or have the loop that watches it do so soon."""
+        self._stream.close_by(self._close)
+
+    def _close(self) -> None:
         try:
-            with suppress(OSError):
-                self._stream.detach()
             self._raw.close()
         except (ServerError, InterfaceError, OSError, ValueError):
             pass  # it was gone already

@@ -5,12 +5,14 @@
 """
 
 import asyncio
+import contextlib
 import logging
 import re
 import select
 import socket
 import ssl
 import struct
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Final, cast
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
@@ -108,13 +110,13 @@ class Stream:
         self._patience: float | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._arrived = bytearray()
-        self._ended = False
+        self.has_ended = False  # as far as the loop has noticed
         self._waiting: asyncio.Future[None] | None = None
 
     @property
     def is_disturbed(self) -> bool:
         """Whether the server has said something, or has ended the connection, since it was last used."""
-        if self._ended or self._arrived:
+        if self.has_ended or self._arrived or self._at < len(self._received):
             return True
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
@@ -132,19 +134,48 @@ class Stream:
         loop.add_reader(self._sock.fileno(), self._readable)
 
     def detach(self) -> None:
-        """From here on it may be used by any thread, as this is one. Raises OSError if the loop doesn't let go."""
+        """From here on it may be used by any thread, as this is one. Raises OSError if the loop doesn't let go in time.
+
+        Then the loop closes it when it comes to it: closed before, its number would be another's, who waits in vain.
+        """
+        done: Future[None] = Future()
+        if not self._on_its_loop(lambda: self._let_go_for(done)):
+            return
+        try:
+            done.result(LET_GO_SECONDS)
+        except TimeoutError:
+            if done.cancel():
+                raise OSError("the event loop keeps the connection") from None
+
+    def close_by(self, close: Callable[[], object]) -> None:
+        """Have it closed by `close`, once no loop watches it: here, or soon by the loop that does."""
+
+        def end() -> None:
+            self._let_go()
+            close()
+
+        if not self._on_its_loop(end):
+            close()
+
+    def _on_its_loop(self, act: Callable[[], object]) -> bool:
+        """Have the loop that watches it call `act`, if that is another's; else let go of it here."""
         loop = self._loop
         if loop is None:
-            return
-        if loop.is_closed() or asyncio._get_running_loop() is loop:
-            self._let_go()
+            return False
+        if not loop.is_closed() and asyncio._get_running_loop() is not loop:
+            with contextlib.suppress(RuntimeError):  # closed just now
+                loop.call_soon_threadsafe(act)
+                return True
+        self._let_go()
+        return False
+
+    def _let_go_for(self, done: "Future[None]") -> None:
+        keeps = done.set_running_or_notify_cancel()
+        self._let_go()
+        if keeps:
+            done.set_result(None)
         else:
-            gone: Future[None] = Future()
-            try:
-                loop.call_soon_threadsafe(lambda: gone.set_result(self._let_go()))
-                gone.result(LET_GO_SECONDS)
-            except (RuntimeError, TimeoutError):
-                raise OSError("the event loop that the connection was used by has ended") from None
+            self._sock.close()  # nobody waits for it any more
 
     def _let_go(self) -> None:
         loop, self._loop = self._loop, None
@@ -184,7 +215,7 @@ class Stream:
 
     def _from_loop(self) -> bytes:
         # Woken for part of a TLS record as well, of which there is nothing to read yet.
-        while not self._arrived and not self._ended:
+        while not self._arrived and not self.has_ended:
             self._wait()
         more = bytes(self._arrived)
         self._arrived.clear()
@@ -196,12 +227,12 @@ class Stream:
                 self._arrived += more
                 if not self._has_tls:
                     break  # and only TLS keeps what the loop can't see
-            self._ended = not more
+            self.has_ended = not more
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             pass
         except OSError:
-            self._ended = True
-        if self._ended and self._loop is not None:
+            self.has_ended = True
+        if self.has_ended and self._loop is not None:
             self._loop.remove_reader(self._sock.fileno())
         self._wake()
 

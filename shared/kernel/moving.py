@@ -2,8 +2,8 @@
 
 Where such an entry is says neither that it was shown nor that it was not: it may have come from below the cursor, or
 gone there. So the cursor holds which entries the walk has passed, 40 bits of each one's id, and when the walk began.
-What it has not passed comes on the next page, wherever it is by then; nothing comes twice; what is newer than the walk
-is left out. Nothing is kept for a walk: with Redis or without it is the same.
+What it has not passed comes on the next page, wherever it is by then; nothing comes twice; what was made
+after the walk began is left out. Nothing is kept for a walk: with Redis or without it is the same.
 
 Two of a thousand entries have the same 40 bits in one of two million walks. A cursor is to fit in a URL: a walk that
 has passed a thousand, 7 KB, goes on by position alone.

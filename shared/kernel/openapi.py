@@ -27,7 +27,8 @@ _ABOUT: Final = """A social network's API.
 Bodies are JSON or MessagePack, chosen by `Content-Type` and `Accept`; both carry the same fields. Ids are opaque
 strings, instants are milliseconds since the epoch, UTC. Fields and parameters that are not named here are refused.
 Every error is a problem document (RFC 9457) with a stable `code`. Lists are paged by `limit` and `cursor`, which
-is of one list, may be as long as 7 KB, and shows each item once, whatever comes, goes and moves meanwhile.
+is of one list, may be as long as 7 KB, and shows each item once, whatever comes, goes and moves meanwhile
+(in lists whose items move, the first thousand).
 With the session cookie instead of a bearer token, what changes something needs an `Origin` (or `Sec-Fetch-Site`)
 of ours."""
 _WHEN: Final = {
