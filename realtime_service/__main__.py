@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import resource
 import signal
 
 import uvloop
@@ -17,6 +18,9 @@ async def main() -> None:
     # What was imported stays: the garbage collector needn't go through it whenever it looks at the sockets.
     gc.collect()
     gc.freeze()
+    # A socket is an open file, and what a shell gives a process is often a thousand.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -119,6 +119,7 @@ class Connection(WSListener):
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Authenticate first; frames that come before are answered after."""
         self._transport = transport
+        transport.request.headers.clear()  # read by now, and kept by picows as long as the socket is
         self._stream = transport.underlying_transport
         self._stream.set_write_buffer_limits(high=MAX_UNSENT)
         self._admitted = asyncio.get_running_loop().create_task(self._serve())
