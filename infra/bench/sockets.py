@@ -28,6 +28,7 @@ OTHER_FILES: Final = 200
 IDLE_SECONDS: Final = 26.0
 ADDRESSES: Final = 8
 PING: Final = b"\x89\x00"
+CLOSE: Final = 0x88
 PONG: Final = b"\x8a\x80" + bytes(4)
 EVENT_BYTES: Final = 300
 BURST: Final = 200
@@ -48,6 +49,7 @@ class Crowd:
     def __init__(self, live: str, tokens: Sequence[str]):
         self.received = 0
         self._ended = False
+        self._fault = ""
         self._more = threading.Condition()
         self._selector = selectors.DefaultSelector()
         # From several addresses: the ports of one might not be enough.
@@ -64,19 +66,29 @@ class Crowd:
         while not self._ended:
             for key, _ in self._selector.select(0.1):
                 data = key.fileobj.recv(1 << 16)  # type: ignore[union-attr]
-                if not data:
-                    raise ConnectionError("the live service closed a socket of the bench")
+                if not data or data[0] == CLOSE:
+                    # Told to who made the crowd: an exception here would end this thread alone.
+                    self._fault = f"the live service closed a socket of the bench: {data[4:].decode(errors='replace')}"
+                    with self._more:
+                        self._more.notify()
+                    return
                 if data.startswith(PING):
                     key.fileobj.send(PONG)  # type: ignore[union-attr]
                 with self._more:
                     self.received += len(data)
                     self._more.notify()
 
+    def check(self) -> None:
+        """Raise ConnectionError if one of them was closed."""
+        if self._fault:
+            raise ConnectionError(self._fault)
+
     def wait_for(self, size: int) -> None:
-        """Wait until `size` bytes have come. Raises TimeoutError after 15 s."""
+        """Wait until `size` bytes have come. Raises ConnectionError, TimeoutError after 15 s."""
         with self._more:
-            if not self._more.wait_for(lambda: self.received >= size, 15):
+            if not self._more.wait_for(lambda: self.received >= size or self._fault, 15):
                 raise TimeoutError(f"{self.received} of {size} bytes have come")
+        self.check()
 
     def close(self) -> None:
         """Hang up."""
@@ -102,9 +114,11 @@ def _connect(live: str, token: str, host: str) -> socket.socket:
     # A ping is answered once the service has taken the socket in: masked, with a mask of zeros.
     ping = b'{"id":1,"action":"ping"}'
     made.sendall(bytes((0x81, 0x80 | len(ping))) + bytes(4) + ping)
-    size = made.recv(2)[1]
-    while size:
-        size -= len(made.recv(size))
+    reply = b""
+    while len(reply) < 2 or len(reply) < 2 + reply[1]:
+        reply += made.recv(256)
+    if reply[0] == CLOSE:
+        raise ConnectionError(f"the live service turned a socket of the bench away: {reply[4:].decode()}")
     return made
 
 
@@ -139,14 +153,15 @@ def _many(live: str, session_id: int, process: psutil.Process) -> list[Measure]:
     count = min(IDLE_SOCKETS, _may_open(process) - OTHER_FILES)
     owners = [tokens.issue_access(ids.new_id(), session_id)[0] for _ in range(count)]
     before, cpu = process.memory_info().rss, _cpu(process)
-    with closing(Crowd(live, owners)):
+    with closing(Crowd(live, owners)) as crowd:
         cpu = _cpu(process) - cpu
         each = (process.memory_info().rss - before) / count / 1024
         idle_cpu, began = _cpu(process), time.monotonic()
         time.sleep(IDLE_SECONDS)
         busy = 100 * (_cpu(process) - idle_cpu) / (time.monotonic() - began)
+        crowd.check()
     # Their leaving is work too, and not of what is measured next.
-    wait_until(lambda: not _sockets_of(live), GONE_SECONDS)
+    wait_until(lambda: not _sockets_of(live) and _rests(process), GONE_SECONDS)
     of = f"of {count:,} users" + ("" if count == IDLE_SOCKETS else ": no more files may be open here")
     return [
         Measure("sockets taken in", count / cpu, "/s per core", TAKEN_IN, detail=f"{of}, one after another"),
@@ -167,6 +182,12 @@ def _may_open(process: psutil.Process) -> int:
         _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
     return min(resource.prlimit(pid, resource.RLIMIT_NOFILE)[0] for pid in (0, process.pid))
+
+
+def _rests(process: psutil.Process) -> bool:
+    cpu = _cpu(process)
+    time.sleep(1)
+    return _cpu(process) - cpu < 0.1
 
 
 def _cpu(process: psutil.Process) -> float:
