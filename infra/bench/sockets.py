@@ -11,12 +11,14 @@ from contextlib import closing
 from typing import Final
 from urllib.parse import urlsplit
 
+import httpx
 import psutil
 
 from infra.bench.report import Measure
 from infra.local.stack import Stack
 from shared.kernel import cache, clock, ids, sessions, tokens
 from shared.live.publish import channel
+from tests.client import wait_until
 
 SOCKETS: Final = 500
 IDLE_SOCKETS: Final = 20_000
@@ -26,6 +28,7 @@ OTHER_FILES: Final = 200
 IDLE_SECONDS: Final = 26.0
 ADDRESSES: Final = 8
 PING: Final = b"\x89\x00"
+CLOSE: Final = 0x88
 PONG: Final = b"\x8a\x80" + bytes(4)
 EVENT_BYTES: Final = 300
 BURST: Final = 200
@@ -34,6 +37,10 @@ SECONDS: Final = 3.0
 ONE_AT_A_TIME: Final = 100_000
 IN_BURSTS: Final = 600_000
 IDLE_KIB: Final = 25
+# Ours: about a half of what it does, and five times what it takes.
+TAKEN_IN: Final = 500
+IDLE_PERCENT: Final = 10
+GONE_SECONDS: Final = 60
 
 
 class Crowd:
@@ -42,33 +49,46 @@ class Crowd:
     def __init__(self, live: str, tokens: Sequence[str]):
         self.received = 0
         self._ended = False
+        self._fault = ""
         self._more = threading.Condition()
         self._selector = selectors.DefaultSelector()
         # From several addresses: the ports of one might not be enough.
         hosts = itertools.cycle(f"127.0.0.{n + 2}" for n in range(ADDRESSES))
-        self.sockets = [_connect(live, token, host) for token, host in zip(tokens, hosts, strict=False)]
-        for one in self.sockets:
-            self._selector.register(one, selectors.EVENT_READ)
+        self.sockets: list[socket.socket] = []
+        # From the first on: who answers no ping while the others come is closed.
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
+        for token, host in zip(tokens, hosts, strict=False):
+            self.sockets.append(_connect(live, token, host))
+            self._selector.register(self.sockets[-1], selectors.EVENT_READ)
 
     def _read(self) -> None:
         while not self._ended:
             for key, _ in self._selector.select(0.1):
                 data = key.fileobj.recv(1 << 16)  # type: ignore[union-attr]
-                if not data:
-                    raise ConnectionError("the live service closed a socket of the bench")
+                if not data or data[0] == CLOSE:
+                    # Told to who made the crowd: an exception here would end this thread alone.
+                    self._fault = f"the live service closed a socket of the bench: {data[4:].decode(errors='replace')}"
+                    with self._more:
+                        self._more.notify()
+                    return
                 if data.startswith(PING):
                     key.fileobj.send(PONG)  # type: ignore[union-attr]
                 with self._more:
                     self.received += len(data)
                     self._more.notify()
 
+    def check(self) -> None:
+        """Raise ConnectionError if one of them was closed."""
+        if self._fault:
+            raise ConnectionError(self._fault)
+
     def wait_for(self, size: int) -> None:
-        """Wait until `size` bytes have come. Raises TimeoutError after 15 s."""
+        """Wait until `size` bytes have come. Raises ConnectionError, TimeoutError after 15 s."""
         with self._more:
-            if not self._more.wait_for(lambda: self.received >= size, 15):
+            if not self._more.wait_for(lambda: self.received >= size or self._fault, 15):
                 raise TimeoutError(f"{self.received} of {size} bytes have come")
+        self.check()
 
     def close(self) -> None:
         """Hang up."""
@@ -94,9 +114,11 @@ def _connect(live: str, token: str, host: str) -> socket.socket:
     # A ping is answered once the service has taken the socket in: masked, with a mask of zeros.
     ping = b'{"id":1,"action":"ping"}'
     made.sendall(bytes((0x81, 0x80 | len(ping))) + bytes(4) + ping)
-    size = made.recv(2)[1]
-    while size:
-        size -= len(made.recv(size))
+    reply = b""
+    while len(reply) < 2 or len(reply) < 2 + reply[1]:
+        reply += made.recv(256)
+    if reply[0] == CLOSE:
+        raise ConnectionError(f"the live service turned a socket of the bench away: {reply[4:].decode()}")
     return made
 
 
@@ -131,18 +153,27 @@ def _many(live: str, session_id: int, process: psutil.Process) -> list[Measure]:
     count = min(IDLE_SOCKETS, _may_open(process) - OTHER_FILES)
     owners = [tokens.issue_access(ids.new_id(), session_id)[0] for _ in range(count)]
     before, cpu = process.memory_info().rss, _cpu(process)
-    with closing(Crowd(live, owners)):
+    with closing(Crowd(live, owners)) as crowd:
         cpu = _cpu(process) - cpu
         each = (process.memory_info().rss - before) / count / 1024
         idle_cpu, began = _cpu(process), time.monotonic()
         time.sleep(IDLE_SECONDS)
         busy = 100 * (_cpu(process) - idle_cpu) / (time.monotonic() - began)
+        crowd.check()
+    # Their leaving is work too, and not of what is measured next.
+    wait_until(lambda: not _sockets_of(live) and _rests(process), GONE_SECONDS)
     of = f"of {count:,} users" + ("" if count == IDLE_SOCKETS else ": no more files may be open here")
     return [
-        Measure("sockets taken in", count / cpu, "/s per core", detail=f"{of}, one after another"),
+        Measure("sockets taken in", count / cpu, "/s per core", TAKEN_IN, detail=f"{of}, one after another"),
         Measure("memory an idle socket", each, "KiB", IDLE_KIB, at_most=True, detail=of),
-        Measure("CPU of idle sockets", busy, "% of a core", detail=of),
+        Measure("CPU of idle sockets", busy, "% of a core", IDLE_PERCENT, at_most=True, detail=of),
     ]
+
+
+def _sockets_of(live: str) -> int:
+    """How many sockets the service has."""
+    health = urlsplit(live)._replace(scheme="http", path="/healthz").geturl()
+    return int(httpx.get(health, trust_env=False).json()["sockets"])
 
 
 def _may_open(process: psutil.Process) -> int:
@@ -151,6 +182,12 @@ def _may_open(process: psutil.Process) -> int:
         _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
     return min(resource.prlimit(pid, resource.RLIMIT_NOFILE)[0] for pid in (0, process.pid))
+
+
+def _rests(process: psutil.Process) -> bool:
+    cpu = _cpu(process)
+    time.sleep(1)
+    return _cpu(process) - cpu < 0.1
 
 
 def _cpu(process: psutil.Process) -> float:
