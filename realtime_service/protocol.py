@@ -147,7 +147,7 @@ EVENTS: Final[dict[str, Event]] = {
     "feed.post_deleted": Event(
         Gone,
         True,
-        "A post is gone from your feed: nobody whom you follow shows it, as far as its 20 newest reposts tell.",
+        "A post is gone from your feed: nobody whom you follow shows it, by its 20 newest reposts or itself.",
     ),
     "notification.created": Event(
         Notification, True, "A notification is new, or has grown or shrunk; it has grown if `at` is later than before."

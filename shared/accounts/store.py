@@ -222,7 +222,8 @@ WAITS_UNTIL = db.Statement(
 )
 CLEAR_FAILURES = db.Statement(
     """DELETE FROM login_failures WHERE subject IN (
-         SELECT subject FROM login_failures WHERE subject = ANY(CAST(:subjects AS text[])) ORDER BY subject FOR UPDATE)"""
+         SELECT subject FROM login_failures WHERE subject = ANY(CAST(:subjects AS text[]))
+          ORDER BY subject FOR UPDATE)"""
 )
 # A success takes back its own try and the wait that came of it, and nothing of what failed before.
 TAKE_BACK_TRY = db.Statement(
