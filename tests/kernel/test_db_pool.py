@@ -207,6 +207,33 @@ class TestOnTheLoop:
         terminate(backend())
         assert on_loop(backend)[0] == backend()
 
+    def test_a_thread_takes_what_the_loop_used_and_gives_it_back(self):
+        async def main() -> list[int]:
+            return [await running.on_loop(backend), await running.in_thread(backend), await running.on_loop(backend)]
+
+        assert len({*asyncio.run(main())}) == 1
+
+    def test_what_a_busy_loop_keeps_is_closed_by_the_loop_and_the_thread_opens_another(
+        self, servers: Servers, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(db_open, "LET_GO_SECONDS", 0.1)
+        faults: list[dict[str, Any]] = []
+
+        async def main() -> tuple[int, int, int]:
+            asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault))
+            kept = await running.on_loop(backend)
+            with ThreadPoolExecutor(1) as thread:
+                opened = thread.submit(backend).result(10)  # the loop does nothing else meanwhile
+            return kept, opened, await running.on_loop(backend)
+
+        with using({**servers.env, "DB_POOL_SIZE": "2"}):
+            kept, opened, later = asyncio.run(main())
+            assert kept != opened == later
+            there = db.Statement("SELECT count(*) FROM pg_stat_activity WHERE pid = :pid", Number)
+            with db.connection() as conn:
+                wait_until(lambda: there.one(conn, pid=kept).n == 0)
+        assert faults == []
+
     def test_a_server_that_hangs_is_given_up_on(self, servers: Servers, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(db_open, "STATEMENT_MS", 200)
         monkeypatch.setattr(db_open, "CONNECT_SECONDS", 1)
