@@ -92,8 +92,9 @@ def fan_out(chunk: FeedChunk) -> None:
     merged = _is_merged(entry.teller)
     size = CHUNK_TO_FIND if merged else CHUNK
     followers = profiles.followers_after(entry.teller, chunk.after, size)
-    # With the first of them, whoever tells it: it is in their own feed, on all their devices.
-    everyone = [*([] if chunk.after else [entry.teller]), *[user_id for user_id, _ in followers]]
+    # With the first of them, whoever tells it: it is in their own feed, on all their devices. Who is erased has none.
+    own = [] if chunk.after else [user.id for user in profiles.states_of([entry.teller]) if user.active]
+    everyone = [*own, *[user_id for user_id, _ in followers]]
     if merged and everyone:
         everyone = publish.present(everyone)
     if everyone:
@@ -258,6 +259,6 @@ def hearing_changed(event: BlockChanged | MuteChanged) -> None:
     """
     cache.run_sync(FEEDS.drop(event.user_id, event.other_id, event.version))
     # Of one who is gone it ends with the account, and shows nothing that wasn't gone before.
-    if all(user.active for user in profiles.states_of([event.other_id])):
+    if all(user.active for user in profiles.states_of([event.user_id, event.other_id])):
         once = f"resync:{ids.encode(event.user_id)}{ids.encode(event.other_id)}"
         publish.deliver([event.user_id], "resync", b"{}", once=once, version=event.version)
