@@ -19,9 +19,13 @@ from tests.client import MSGPACK, Person, Visitor, decoded, sign_up
 os.environ.setdefault("LIVE_AWAY_SECONDS", "5")
 
 
+# What looks through all there is, over and over, comes while that is little; what looks at all that is left behind, last.
+PLACES = {"test_verify.py": -1, "test_after_all.py": 1}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What looks at all that the others leave behind comes last."""
-    items.sort(key=lambda item: item.path.name == "test_after_all.py")
+    """Put the tests in order."""
+    items.sort(key=lambda item: PLACES.get(item.path.name, 0))
 
 
 @pytest.fixture(scope="session")
