@@ -19,7 +19,7 @@ from tests.client import MSGPACK, Person, Visitor, decoded, sign_up
 os.environ.setdefault("LIVE_AWAY_SECONDS", "5")
 
 
-# What looks through all there is, over and over, comes while that is little; what looks at all that is left behind, last.
+# What looks through all there is, over and over, comes while that is little; what looks at all that is left, last.
 PLACES = {"test_verify.py": -1, "test_after_all.py": 1}
 
 
