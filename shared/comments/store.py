@@ -304,8 +304,8 @@ BELOW = db.Statement(
 COMMENTED = db.Statement(
     f"""SELECT c.id, c.post_id, c.post_author_id FROM comments c
         WHERE c.author_id = :user_id AND c.deleted_at IS NULL AND {wanted_sql("c.id", "c.post_id")}
-          AND (SELECT n.id FROM comments n WHERE n.author_id = :user_id AND n.post_id = c.post_id
-                  AND n.id > c.id AND n.deleted_at IS NULL ORDER BY n.id LIMIT 1) IS NULL
+          AND EXISTS (SELECT FROM comments n WHERE n.author_id = :user_id AND n.post_id = c.post_id
+                         AND n.id > c.id AND n.deleted_at IS NULL) IS NOT TRUE
         ORDER BY c.id DESC LIMIT :limit""",
     CommentedRow,
 )
