@@ -150,7 +150,7 @@ def measure(stack: Stack) -> list[Measure]:
 
 def _many(live: str, session_id: int, process: psutil.Process) -> list[Measure]:
     """What as many sockets cost as an instance is to hold, each of another user, while they come in and while idle."""
-    count = min(IDLE_SOCKETS, _may_open(process) - OTHER_FILES)
+    count = min(IDLE_SOCKETS, _may_open(process))
     owners = [tokens.issue_access(ids.new_id(), session_id)[0] for _ in range(count)]
     before, cpu = process.memory_info().rss, _cpu(process)
     with closing(Crowd(live, owners)) as crowd:
@@ -177,11 +177,13 @@ def _sockets_of(live: str) -> int:
 
 
 def _may_open(process: psutil.Process) -> int:
-    """How many files both the service and this process may have open, their limits raised as far as may be."""
-    for pid in (0, process.pid):
-        _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
-    return min(resource.prlimit(pid, resource.RLIMIT_NOFILE)[0] for pid in (0, process.pid))
+    """How many more files both the service and this process may open, their limits raised as far as may be."""
+    more: list[int] = []
+    for one in (psutil.Process(), process):
+        _, hard = resource.prlimit(one.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(one.pid, resource.RLIMIT_NOFILE, (hard, hard))
+        more.append(hard - one.num_fds() - OTHER_FILES)
+    return min(more)
 
 
 def _rests(process: psutil.Process) -> bool:
