@@ -114,13 +114,19 @@ def presences(watching: Live) -> list[str]:
     return [event["data"]["presence"] for event in watching.events if event["event"] == "presence.changed"]
 
 
-def test_redis_is_killed_and_comes_back(doomed: Stack, second: Instance, format: Format) -> None:
-    cast = Cast(doomed, second, format)
+def both_here(stack: Stack, second: Instance, format: Format) -> Cast:
+    """A cast whose two devices have heard something, each at its instance."""
+    cast = Cast(stack, second, format)
     cast.phone.come(0)
     cast.laptop.come(1)
     cast.tell("To both")
     for device in (cast.phone, cast.laptop):
         cast.hear(device)
+    return cast
+
+
+def test_redis_is_killed_and_comes_back(doomed: Stack, second: Instance, format: Format) -> None:
+    cast = both_here(doomed, second, format)
     pid = doomed.reread().pids["valkey"]
     for process in processes(doomed, "valkey"):
         process.kill()
@@ -130,12 +136,7 @@ def test_redis_is_killed_and_comes_back(doomed: Stack, second: Instance, format:
 
 
 def test_redis_is_emptied(doomed: Stack, second: Instance, format: Format) -> None:
-    cast = Cast(doomed, second, format)
-    cast.phone.come(0)
-    cast.laptop.come(1)
-    cast.tell("To both")
-    for device in (cast.phone, cast.laptop):
-        cast.hear(device)
+    cast = both_here(doomed, second, format)
     cache.run_sync(("FLUSHALL",))
     cast.tell("To an empty one")
     resyncs_once(doomed, cast)
