@@ -1,7 +1,6 @@
 """What goes over the wire (RFC 6455): what breaks the protocol ends its own socket, with the right code.
 
-The cases are those of the Autobahn suite's sections 2 to 7 and 9 that don't need a server which echoes; the suite
-itself needs Python 2.
+These go through the service as it is; Autobahn's cases, which want all they send given back, are in test_autobahn.py.
 """
 
 import json
