@@ -11,6 +11,7 @@ from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
 from realtime_service import inbox, requests
 from realtime_service.frames import Codec, Event, encode
+from realtime_service.intake import Intake
 from realtime_service.protocol import Resumed
 from shared.kernel import cache, clock, codec
 from shared.kernel.problems import Unavailable, Unreadable
@@ -65,6 +66,7 @@ class Connection(WSListener):
         "_unwritten",
         "_waiting",
         "began_at",
+        "coming",
         "connected_at",
         "cuts",
         "format",
@@ -102,6 +104,8 @@ class Connection(WSListener):
         self.cuts = 0
         self._catching_up = asyncio.Lock()
         self.gone = asyncio.Event()
+        # Bytes of a frame that isn't whole, whatever it is.
+        self.coming = 0
         self._parts = bytearray()
         self._in_parts = False
         self._allowance = BURST
@@ -122,6 +126,7 @@ class Connection(WSListener):
         transport.request.headers.clear()  # read by now, and kept by picows as long as the socket is
         self._stream = transport.underlying_transport
         self._stream.set_write_buffer_limits(high=MAX_UNSENT)
+        self._stream.set_protocol(Intake(self, cast("asyncio.BufferedProtocol", self._stream.get_protocol())))
         self._admitted = asyncio.get_running_loop().create_task(self._serve())
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
@@ -137,6 +142,7 @@ class Connection(WSListener):
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """Take a frame in; one that nobody could reply to closes the socket."""
         self.heard_at = time.monotonic()
+        self.coming = frame.tail_size
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
             self.close(1002, "no extension was agreed on")
             return

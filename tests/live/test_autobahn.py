@@ -4,6 +4,7 @@ They want all that they send given back, and none of it is a request of ours. So
 kind of frame it came in, what it would close with 4400: frames, fragments, UTF-8, closes and writing are its own.
 """
 
+import sys
 from typing import Any
 
 import kosoku
@@ -12,7 +13,7 @@ import uvloop
 from picows import WSFrame, WSMsgType, WSTransport
 
 from realtime_service import frames
-from realtime_service.connection import MAX_FRAME, Connection
+from realtime_service.connection import Connection
 from realtime_service.server import READ_BUFFER
 from realtime_service.turn import Turn
 
@@ -61,7 +62,7 @@ async def _run() -> list[str]:
         lambda _: Echo(turn),
         "127.0.0.1",
         0,
-        max_frame_size=16 * MAX_FRAME,
+        max_frame_size=sys.maxsize,
         read_buffer_init_size=READ_BUFFER,
         enable_auto_pong=False,
     )
