@@ -176,6 +176,7 @@ class Connection(WSListener):
     def _answer_close(self, transport: WSTransport, frame: WSFrame) -> None:
         """Give the client's close code back; 1002 for one that may not be sent, which the parser lets through."""
         if not self._closing:
+            self.flush()
             self._closing = True
             code = cast("int", frame.get_close_code()) if frame.payload_size else 1000
             transport.send_close(cast("WSCloseCode", code if 1000 <= code < 5000 and code != 1006 else 1002))
@@ -364,7 +365,7 @@ class Connection(WSListener):
     def flush(self) -> None:
         """Write what waits."""
         unwritten, stream = self._unwritten, self._stream
-        if not unwritten or stream is None:
+        if not unwritten or stream is None or self._transport is None or self._transport.is_close_frame_sent:
             return
         data = unwritten[0] if len(unwritten) == 1 else b"".join(unwritten)
         unwritten.clear()

@@ -4,11 +4,15 @@ They want all that they send given back, and none of it is a request of ours. So
 kind of frame it came in, what it would close with 4400: frames, fragments, UTF-8, closes and writing are its own.
 """
 
+import asyncio
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import kosoku
 import picows
+import pytest
 import uvloop
 from picows import WSFrame, WSMsgType, WSTransport
 
@@ -16,6 +20,7 @@ from realtime_service import frames
 from realtime_service.connection import Connection
 from realtime_service.server import READ_BUFFER
 from realtime_service.turn import Turn
+from tests.live.test_protocol import CLOSE, TEXT, frame
 
 # Framing, pings, reserved bits, opcodes, fragments, UTF-8, closes, and auto-fragmentation. Of the others, 9 is of
 # messages larger than ours but for those here, and 12 and 13 are of compression, which is declined.
@@ -56,7 +61,9 @@ class Echo(Connection):
             super().close(code, reason)
 
 
-async def _run() -> list[str]:
+@asynccontextmanager
+async def echoing() -> AsyncIterator[int]:
+    """The port of a server, with the settings of ours, that sends back what it takes."""
     turn = Turn()
     server = await picows.ws_create_server(
         lambda _: Echo(turn),
@@ -66,14 +73,45 @@ async def _run() -> list[str]:
         read_buffer_init_size=READ_BUFFER,
         enable_auto_pong=False,
     )
-    port = server.sockets[0].getsockname()[1]
     try:
-        results = await kosoku.run_fuzzingclient(f"ws://127.0.0.1:{port}", CASES, NOT_OURS)
+        yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
-    return [result.case_id for result in results]
 
 
 def test_all_cases_pass() -> None:
-    passed = uvloop.run(_run())
-    assert len(passed) == 260
+    async def run() -> int:
+        async with echoing() as port:
+            return len(await kosoku.run_fuzzingclient(f"ws://127.0.0.1:{port}", CASES, NOT_OURS))
+
+    assert uvloop.run(run()) == 260  # it raises for one that fails
+
+
+@pytest.mark.parametrize(
+    ("sent", "heard"),
+    [
+        (frame(TEXT, b"a") + frame(TEXT, b"b") + frame(CLOSE), b"\x81\1a\x81\1b\x88\2\3\xe8"),
+        (frame(TEXT, b"a") + frame(TEXT, b"b", reserved=4), b"\x81\1a\x88"),
+        # picows closes by itself, with what was written before it still to be sent.
+        (frame(TEXT, b"a") + frame(TEXT, b"b") + frame(TEXT, b"c", masked=False), b"\x88"),
+    ],
+)
+def test_in_one_segment_a_close_is_the_last_that_is_sent(sent: bytes, heard: bytes) -> None:
+    async def run() -> bytes:
+        async with echoing() as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(
+                b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+            )
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(sent)
+            writer.write_eof()
+            said = await reader.read()
+            writer.close()
+            return said
+
+    said = uvloop.run(run())
+    close = said.index(b"\x88")
+    assert said.startswith(heard)
+    assert len(said) == close + 2 + said[close + 1]
