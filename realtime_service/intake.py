@@ -1,7 +1,7 @@
 """What a socket reads, on its way to the parser: a frame that is coming may not grow as it likes."""
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from realtime_service.connection import Connection
@@ -24,9 +24,9 @@ class Intake(asyncio.BufferedProtocol):
         self._connection = connection
         self._parser = parser
 
-    def get_buffer(self, sizehint: int) -> memoryview:
+    def get_buffer(self, sizehint: int) -> Any:
         """Where the next bytes go."""
-        return self._parser.get_buffer(sizehint)  # type: ignore[return-value]
+        return self._parser.get_buffer(sizehint)
 
     def buffer_updated(self, nbytes: int) -> None:
         """So many have come."""
