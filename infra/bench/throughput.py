@@ -1,4 +1,4 @@
-"""Requests a second of a process's CPU, as ratios to a trivial endpoint's; and events, when what was written is told."""
+"""What a process serves a second of its CPU, to what a trivial one does; and events, when what was written is told."""
 
 import os
 import re
@@ -139,7 +139,9 @@ def _ratio(name: str, rounds: list[tuple[Sent, Sent]], budget: float | None, tri
     to_rate = median(own.tally.per_second / trivial.tally.per_second for trivial, own in rounds)
     rate, p50, p99 = (median(getattr(own.tally, what) for _, own in rounds) for what in ("per_second", "p50", "p99"))
     cpu = median(own.cpu for _, own in rounds)
-    detail = f"{rate:,.0f} requests/s = {to_rate:.2f} × trivial, p50 {p50:.1f} ms, p99 {p99:.1f} ms, CPU {cpu:.0f} µs{trips}"
+    detail = (
+        f"{rate:,.0f} requests/s = {to_rate:.2f} × trivial, p50 {p50:.1f} ms, p99 {p99:.1f} ms, CPU {cpu:.0f} µs{trips}"
+    )
     return Measure(name, ratio, "of trivial", budget, detail=detail, cpu_us=cpu, rate_of_trivial=to_rate)
 
 
