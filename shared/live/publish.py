@@ -29,9 +29,9 @@ class Hidden(NamedTuple):
     viewer: int | None
 
 
-# KEYS: the mark, which has what version each user has heard, and the mark of what comes before (both may be empty), then
-# inbox and floor of each user, in turn. ARGV: seconds kept, events kept, the version, the event up to its seq (empty:
-# nothing is sent), the rest after it, then each user's channel.
+# KEYS: the mark, which has what version each user has heard, and the mark of what comes before (either may be empty),
+# then inbox and floor of each user, in turn. ARGV: seconds kept, events kept, the version, the event up to its seq
+# (empty: nothing is sent), the rest after it, then each user's channel.
 _DELIVER: Final = cache.Script("""
 if KEYS[2] ~= '' and redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
 local time = redis.call('TIME')
@@ -122,7 +122,7 @@ def deliver(
 
 
 def whole_since() -> int:
-    """From when on no mark was lost with Redis, in ms: from now on, if that isn't known yet. Raises CacheUnavailable."""
+    """From when on no mark was lost with Redis, in ms: from now on, if nobody knows yet. Raises CacheUnavailable."""
     (floor,) = cache.run_sync(("GET", BOOT_FLOOR))
     return int(floor) // 1000 if floor else clock.now_ms()
 
