@@ -26,7 +26,7 @@ class Here:
         self._saying: asyncio.Task[None] | None = None
 
     def say(self, user_id: int) -> "asyncio.Future[None]":
-        """Say that a user is here, or was until just now; done once it was said, or couldn't be. Wait shielded: it is shared."""
+        """Say that a user is here, or was until just now; done once it was, or couldn't be. Shared: wait shielded."""
         said = self._unsaid.get(user_id)
         if said is None:
             loop = asyncio.get_running_loop()

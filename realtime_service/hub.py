@@ -143,14 +143,7 @@ class Hub:
                     connection.close(1011, "internal error")
 
     async def _catch_up_one(self, connection: "Connection", *, mend: int) -> None:
-        async def missed(seq: int) -> list[Event] | None:
-            events = await inbox.since(connection.user_id, seq, linked=True)
-            if events is None:
-                # What was before is read anew now: it is missed no more when this is asked again.
-                connection.last_seq = max(connection.last_seq, self._floor)
-            return events
-
-        await connection.catch_up(missed, mend=mend)
+        await connection.catch_up(lambda seq: inbox.since(connection.user_id, seq, linked=True), mend=mend)
 
     async def _recheck_sessions(self) -> None:
         # An end is heard at once; this catches one that was published while the link was down.
