@@ -5,13 +5,13 @@ from shared.accounts.model import ExportRequested, ExportsExpired
 from shared.kernel.events import on
 
 
-@on(ExportRequested)
+@on(ExportRequested, in_thread=True)
 def make_export(event: ExportRequested) -> None:
     """Make the archive of all that is held on a user."""
     exports.make(event)
 
 
-@on(ExportsExpired)
+@on(ExportsExpired, in_thread=True)
 def delete_exports(event: ExportsExpired) -> None:
     """Delete archives whose links are over."""
     exports.delete(event)

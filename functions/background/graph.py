@@ -5,7 +5,7 @@ from shared.kernel.events import on
 from shared.profiles.model import FollowChanged, UserChanged
 
 
-@on(UserChanged, FollowChanged)
+@on(UserChanged, FollowChanged, in_thread=True)
 def project_to_graph(event: UserChanged | FollowChanged) -> None:
     """Bring a user or a follow in the graph up to date."""
     if isinstance(event, UserChanged):

@@ -5,14 +5,14 @@ from shared.media import actions
 from shared.media.model import MediaReleased, OrphansDue
 
 
-@on(OrphansDue)
+@on(OrphansDue, in_thread=True)
 def sweep_uploads(event: OrphansDue) -> None:
     """Release uploads that were never attached, a batch at a time until none is left."""
     while actions.sweep_orphans() == actions.SWEEP_BATCH:
         pass
 
 
-@on(MediaReleased)
+@on(MediaReleased, in_thread=True)
 def delete_media(event: MediaReleased) -> None:
     """Delete released objects. Those already gone are as they should be."""
     actions.delete(event.objects)

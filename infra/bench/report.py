@@ -11,8 +11,9 @@ from infra.bench.imports import Cost
 from infra.bench.load import CONNECTIONS
 
 NOTES = (
-    "Ratios are to a trivial endpoint of the same framework, loaded in turn with each in this same run: one process, "
-    f"{CONNECTIONS} connections, with background, relay and live service standing still. "
+    "Ratios are of requests that one process serves a second of its CPU, to those of a trivial endpoint of the same "
+    f"framework, loaded in turn with each in this same run over {CONNECTIONS} connections, with background, relay and "
+    "live service standing still; and of requests a second, which share the machine with stores and load generator. "
     "Trips are round trips a request, to Redis + to Postgres. Imports are beyond the framework's own."
 )
 
@@ -20,8 +21,8 @@ NOTES = (
 class Measure(msgspec.Struct):
     """One number. `budget` is what it must reach, or with `at_most` what it may not pass; None where there is none.
 
-    `cpu_us` is what a request took of the server's CPU, in microseconds, and `cpu_of_trivial` as a multiple of the
-    trivial endpoint's: on a noisy machine that says more than the rates do.
+    Of an endpoint, `cpu_us` is what a request took of the server's CPU, in microseconds, by which the ratio is; and
+    `rate_of_trivial` is the ratio of requests a second.
     """
 
     name: str
@@ -31,7 +32,7 @@ class Measure(msgspec.Struct):
     at_most: bool = False
     detail: str = ""
     cpu_us: float | None = None
-    cpu_of_trivial: float | None = None
+    rate_of_trivial: float | None = None
 
     @property
     def missed(self) -> bool:

@@ -169,13 +169,13 @@ async def _entries(
             return [projection.entry_of(member) for member in found.entries], reply
     except cache.CacheUnavailable:
         pass  # Postgres has the list too
-    return await running.in_thread(_entries_in_postgres, subject, ids.MAX if before is None else before, count), reply
+    return await running.on_loop(_entries_in_postgres, subject, ids.MAX if before is None else before, count), reply
 
 
 async def build(subject: int) -> None:
     """Fill the list of a post or comment in Redis from Postgres."""
     (mark,) = await cache.run(LISTS.begin_building(subject))
-    await cache.run(LISTS.fill(subject, mark, await running.in_thread(newest, subject)))
+    await cache.run(LISTS.fill(subject, mark, await running.on_loop(newest, subject)))
 
 
 def newest(subject: int) -> list[str]:
@@ -257,7 +257,7 @@ async def load_bodies(comment_ids: Sequence[int]) -> dict[int, bytes]:
 
 
 async def _load_bodies(comment_ids: list[int]) -> dict[int, bytes]:
-    rows = await running.in_thread(projection.load, comment_ids)
+    rows = await running.on_loop(projection.load, comment_ids)
     try:
         await cache.run(*map(projection.card, rows))
     except cache.CacheUnavailable:

@@ -44,12 +44,12 @@ async def _filled(viewer_id: int, subjects: Sequence[int]) -> projection.Taken |
 
 
 async def _fill(viewer_id: int) -> None:
-    newest = await running.in_thread(_newest_of, viewer_id)
+    newest = await running.on_loop(_newest_of, viewer_id)
     await cache.run(projection.fill(viewer_id, newest))
 
 
 async def _load_unknown(viewer_id: int, subjects: list[int]) -> dict[int, Engagement]:
-    rows = await running.in_thread(_rows_of, viewer_id, subjects)
+    rows = await running.on_loop(_rows_of, viewer_id, subjects)
     key = projection.key(viewer_id)
     try:
         _, fields = await cache.run(projection.add(viewer_id, subjects, rows), ("HLEN", key))

@@ -102,13 +102,13 @@ async def _entries(user_id: int, before: int | None, count: int) -> list[Entry]:
 
 
 async def _of_postgres(user_id: int, before: int | None, count: int) -> list[Entry]:
-    return await running.in_thread(_entries_in_postgres, user_id, ids.MAX if before is None else before, count)
+    return await running.on_loop(_entries_in_postgres, user_id, ids.MAX if before is None else before, count)
 
 
 async def build(user_id: int) -> bool:
     """Build a user's feed in Redis from Postgres, unless more authors are merged into it than may be: then False."""
     (mark,) = await cache.run(FEEDS.begin_building(user_id))
-    members = await running.in_thread(_newest, user_id)
+    members = await running.on_loop(_newest, user_id)
     if members is None:
         return False
     await cache.run(FEEDS.fill(user_id, mark, members))
@@ -139,7 +139,7 @@ async def _build_told(authors: list[int]) -> None:
 
 async def _build_told_by(author: int) -> None:
     (mark,) = await cache.run(TOLD.begin_building(author))
-    members = await running.in_thread(_told_unless_deleted, author)
+    members = await running.on_loop(_told_unless_deleted, author)
     if members is not None:
         await cache.run(TOLD.fill(author, mark, members))
 

@@ -37,12 +37,13 @@ class Event(msgspec.Struct, frozen=True):
 
 
 class Reaction(msgspec.Struct, frozen=True):
-    """A background function, as declared: its name, the events it hears, when to give up."""
+    """A background function, as declared: its name, the events it hears, when to give up, and where it runs."""
 
     name: str
     function: Callable[[Any], None]
     events: tuple[type[Event], ...]
     max_attempts: int
+    in_thread: bool
 
 
 REACTIONS: Final[dict[str, Reaction]] = {}
@@ -59,14 +60,15 @@ _INSERT: Final = db.Statement(
 _MARK: Final = db.Statement("INSERT INTO effects_done (effect, done_at) VALUES (:effect, :now) ON CONFLICT DO NOTHING")
 
 
-def on(*events: type[Event], max_attempts: int = MAX_ATTEMPTS) -> Callable[[F], F]:
+def on(*events: type[Event], max_attempts: int = MAX_ATTEMPTS, in_thread: bool = False) -> Callable[[F], F]:
     """Declare a background function for `events`: called at least once for each, in any order.
 
     It raises what went wrong; the event comes again with growing delays, and is a dead letter after `max_attempts`.
+    It runs on the event loop, as actions do, or `in_thread` if it waits for more than Postgres and Redis, or computes.
     """
 
     def register(function: F) -> F:
-        REACTIONS[function.__name__] = Reaction(function.__name__, function, events, max_attempts)
+        REACTIONS[function.__name__] = Reaction(function.__name__, function, events, max_attempts, in_thread)
         return function
 
     return register
@@ -186,7 +188,8 @@ def target(name: str, reactions: Sequence[Reaction]) -> Callable[[Any], Awaitabl
             reaction, message = _addressed(by_name, incoming, await incoming.body())
             # Each function has places of its own: one whose store is slow or down holds up no other.
             async with places[reaction.name]:
-                await running.in_thread(handle, reaction, message)
+                run = running.in_thread if reaction.in_thread else running.on_loop
+                await run(handle, reaction, message)
         except Problem as problem:
             return _refusal(problem)
         except Exception:

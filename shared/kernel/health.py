@@ -34,7 +34,7 @@ async def _state(ping: Any) -> str:
 
 async def _ask_stores() -> dict[str, str]:
     postgres, redis, media = await asyncio.gather(
-        _state(running.in_thread(_ping_postgres)), _state(_ping_redis()), _state(running.in_thread(storage.ping))
+        _state(running.on_loop(_ping_postgres)), _state(_ping_redis()), _state(running.on_loop(storage.ping))
     )
     return {"postgres": postgres, "redis": redis, "storage": media}
 

@@ -66,7 +66,7 @@ class Recent(Generic[E]):
             ]
             if len(older) >= count or len(entries) < self.keep:
                 return older[:count]
-        return await running.in_thread(load_chosen or load, ids.MAX if before is None else before, count)
+        return await running.on_loop(load_chosen or load, ids.MAX if before is None else before, count)
 
     def changed(self, owner: Owner) -> cache.Command:
         """The command to run after a change was committed."""
@@ -88,7 +88,7 @@ class Recent(Generic[E]):
         return await single_flight.shared((self.key(owner), place), lambda: self._fill(owner, place, load))
 
     async def _fill(self, owner: Owner, place: bytes, load: Load[E]) -> list[E]:
-        entries = await running.in_thread(load, ids.MAX, self.keep)
+        entries = await running.on_loop(load, ids.MAX, self.keep)
         try:
             await cache.run(_FILL.command([self.key(owner)], [place, msgspec.msgpack.encode(entries), TTL_SECONDS]))
         except cache.CacheUnavailable:

@@ -25,11 +25,11 @@ class _OnLoop(greenlet):
     """A function under way on the loop."""
 
 
-async def on_loop(act: Callable[[], T]) -> T:
+async def on_loop(act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """What `act` gives, run here, in this context. Only `wait` and what is `blocking` may keep it."""
     here = _OnLoop(act)
     here.gr_context = contextvars.copy_context()
-    came: Any = here.switch()
+    came: Any = here.switch(*args, **kwargs)
     while not here.dead:
         try:
             answer = await came

@@ -34,7 +34,7 @@ def is_live_in_postgres(session_id: int) -> bool:
 
 async def is_live(session_id: int) -> bool:
     """Whether the session lives, of Postgres; and Redis is told."""
-    live = await running.in_thread(is_live_in_postgres, session_id)
+    live = await running.on_loop(is_live_in_postgres, session_id)
     try:
         await cache.run(("SET", key(session_id), "1" if live else "0", "NX", "EX", KEY_SECONDS))
     except cache.CacheUnavailable:

@@ -12,7 +12,7 @@ from shared.moderation.model import Reason, Report, ReportCase, ReportedSubject,
 
 async def page(caller: Caller, query: ReportQuery) -> Page[ReportCase]:
     """A page of the open or the resolved reports, newest first, for a moderator. Raises Forbidden."""
-    return await running.in_thread(_page, caller, query)
+    return await running.on_loop(_page, caller, query)
 
 
 def _page(caller: Caller, query: ReportQuery) -> Page[ReportCase]:

@@ -175,7 +175,7 @@ async def load_bodies(post_ids: Sequence[int]) -> dict[int, bytes]:
 
 
 async def _load_bodies(post_ids: list[int]) -> dict[int, bytes]:
-    rows = await running.in_thread(projection.load, post_ids)
+    rows = await running.on_loop(projection.load, post_ids)
     try:
         # Cards alone: the lists have what belongs to them.
         await cache.run(*map(projection.card, rows))
@@ -224,14 +224,14 @@ async def _ids_of(user_id: int, before: int | None, count: int) -> list[int]:
             return [ids.decode(entry) for entry in found.entries]
     except cache.CacheUnavailable:
         pass  # Postgres has the list too
-    return await running.in_thread(_ids_in_postgres, user_id, before or _ANYWHERE, count)
+    return await running.on_loop(_ids_in_postgres, user_id, before or _ANYWHERE, count)
 
 
 async def build(user_id: int) -> None:
     """Fill a user's list in Redis from Postgres."""
     timeline = projection.OF_AUTHOR
     (mark,) = await cache.run(timeline.begin_building(user_id))
-    await cache.run(timeline.fill(user_id, mark, await running.in_thread(newest, user_id)))
+    await cache.run(timeline.fill(user_id, mark, await running.on_loop(newest, user_id)))
 
 
 def newest(user_id: int) -> list[str]:

@@ -113,12 +113,12 @@ async def _entries(which: UserList, owner: int, before: int | None, count: int) 
             return [projection.parts_of(entry) for entry in found.entries]
     except cache.CacheUnavailable:
         pass  # Postgres has the list too
-    return await running.in_thread(_in_postgres, which, owner, ids.MAX if before is None else before, count)
+    return await running.on_loop(_in_postgres, which, owner, ids.MAX if before is None else before, count)
 
 
 async def _build(which: UserList, owner: int) -> None:
     (mark,) = await cache.run(which.timeline.begin_building(owner))
-    await cache.run(which.timeline.fill(owner, mark, await running.in_thread(newest, which, owner)))
+    await cache.run(which.timeline.fill(owner, mark, await running.on_loop(newest, which, owner)))
 
 
 def newest(which: UserList, owner: int) -> list[str]:

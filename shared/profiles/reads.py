@@ -117,7 +117,7 @@ async def _load(user_ids: list[int]) -> dict[int, store.UserRow]:
 
 
 async def _load_together(user_ids: list[int]) -> dict[int, store.UserRow]:
-    found = await running.in_thread(projection.load, user_ids)
+    found = await running.on_loop(projection.load, user_ids)
     try:
         await cache.run(*projection.rows(found))
     except cache.CacheUnavailable:
@@ -136,7 +136,7 @@ async def resolve(username: Username) -> int:
         found = None
     if found is not None:
         return _remember(username, ids.decode(found.decode()))
-    row = await single_flight.shared(("username", username), lambda: running.in_thread(_by_username, username))
+    row = await single_flight.shared(("username", username), lambda: running.on_loop(_by_username, username))
     if row is None:
         raise NotFound("user_not_found")
     await _load([row.id])
@@ -161,7 +161,7 @@ async def ids_of(usernames: Sequence[str]) -> dict[str, int]:
 
 
 async def _load_ids(usernames: list[str]) -> dict[str, int]:
-    return {row.username: row.id for row in await running.in_thread(_by_usernames, usernames)}
+    return {row.username: row.id for row in await running.on_loop(_by_usernames, usernames)}
 
 
 def _by_usernames(usernames: list[str]) -> list[store.NameRow]:

@@ -68,8 +68,8 @@ async def _load(viewer_id: int, others: list[int]) -> dict[int, FollowedBy]:
     try:
         await cache.run(_EXPECT.command([_key(viewer_id)], [_TTL_SECONDS, _MOST, _versioned(0, _UNKNOWN), *names]))
     except cache.CacheUnavailable:
-        return await running.in_thread(_of_postgres, viewer_id, others)
-    found = await running.in_thread(_of_postgres, viewer_id, others)
+        return await running.on_loop(_of_postgres, viewer_id, others)
+    found = await running.on_loop(_of_postgres, viewer_id, others)
     try:
         await cache.run(_update(viewer_id, found))
     except cache.CacheUnavailable:

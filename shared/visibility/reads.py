@@ -61,7 +61,7 @@ async def load(viewer_id: int, others: Sequence[int]) -> dict[int, Relation]:
 
 
 async def _load_map(viewer_id: int) -> list[store.RelationRow]:
-    rows = await running.in_thread(_rows_of_viewer, viewer_id)
+    rows = await running.on_loop(_rows_of_viewer, viewer_id)
     try:
         await cache.run(put_fields(_key(viewer_id), [*_fields(rows), (_COMPLETE, 0, b"")]))
     except cache.CacheUnavailable:

@@ -17,6 +17,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, settings
 from schemathesis.checks import not_a_server_error
+from schemathesis.core.parameters import ParameterLocation
 from schemathesis.openapi import from_dict
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -180,7 +181,9 @@ def ask(
     case: schemathesis.Case, stack: Stack, person: Person, named: dict[str, Callable[[], str]], chance: int
 ) -> None:
     """Make a request as somebody, half the time of what is there, and hold the answer to the document."""
-    if case.path_parameters and chance % 2:
+    # A path that is meant to be bad stays so: its answer is held to that.
+    is_bad = case.meta is not None and case.meta.is_negative_at(ParameterLocation.PATH)
+    if case.path_parameters and chance % 2 and not is_bad:
         case.path_parameters = {name: named[name]() for name in case.path_parameters}
     fields = {"Authorization": person.http.headers["Authorization"]}
     case.call_and_validate(
