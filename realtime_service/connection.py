@@ -11,6 +11,7 @@ from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
 from realtime_service import inbox, requests
 from realtime_service.frames import Codec, Event, encode
+from realtime_service.intake import Intake
 from realtime_service.protocol import Resumed
 from shared.kernel import cache, clock, codec
 from shared.kernel.problems import Unavailable, Unreadable
@@ -65,6 +66,7 @@ class Connection(WSListener):
         "_unwritten",
         "_waiting",
         "began_at",
+        "coming",
         "connected_at",
         "cuts",
         "format",
@@ -102,6 +104,8 @@ class Connection(WSListener):
         self.cuts = 0
         self._catching_up = asyncio.Lock()
         self.gone = asyncio.Event()
+        # Bytes of a frame that isn't whole, whatever it is.
+        self.coming = 0
         self._parts = bytearray()
         self._in_parts = False
         self._allowance = BURST
@@ -122,6 +126,7 @@ class Connection(WSListener):
         transport.request.headers.clear()  # read by now, and kept by picows as long as the socket is
         self._stream = transport.underlying_transport
         self._stream.set_write_buffer_limits(high=MAX_UNSENT)
+        self._stream.set_protocol(Intake(self, cast("asyncio.BufferedProtocol", self._stream.get_protocol())))
         self._admitted = asyncio.get_running_loop().create_task(self._serve())
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
@@ -137,6 +142,7 @@ class Connection(WSListener):
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """Take a frame in; one that nobody could reply to closes the socket."""
         self.heard_at = time.monotonic()
+        self.coming = frame.tail_size
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
             self.close(1002, "no extension was agreed on")
             return
@@ -170,6 +176,7 @@ class Connection(WSListener):
     def _answer_close(self, transport: WSTransport, frame: WSFrame) -> None:
         """Give the client's close code back; 1002 for one that may not be sent, which the parser lets through."""
         if not self._closing:
+            self.flush()
             self._closing = True
             code = cast("int", frame.get_close_code()) if frame.payload_size else 1000
             transport.send_close(cast("WSCloseCode", code if 1000 <= code < 5000 and code != 1006 else 1002))
@@ -358,7 +365,7 @@ class Connection(WSListener):
     def flush(self) -> None:
         """Write what waits."""
         unwritten, stream = self._unwritten, self._stream
-        if not unwritten or stream is None:
+        if not unwritten or stream is None or self._transport is None or self._transport.is_close_frame_sent:
             return
         data = unwritten[0] if len(unwritten) == 1 else b"".join(unwritten)
         unwritten.clear()

@@ -6,6 +6,7 @@ import logging
 import os
 import random
 import re
+import sys
 import time
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
@@ -17,7 +18,7 @@ import picows
 from picows import WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener
 
 from realtime_service import asyncapi, inbox
-from realtime_service.connection import MAX_FRAME, Connection
+from realtime_service.connection import Connection
 from realtime_service.frames import SUBPROTOCOLS
 from realtime_service.hub import Hub
 from realtime_service.turn import Turn
@@ -71,7 +72,7 @@ class Server:
             self._upgrade,
             host,
             port,
-            max_frame_size=16 * MAX_FRAME,  # what is over ours, but not by far, is told by our own close code
+            max_frame_size=sys.maxsize,  # it would close with 1009: see Intake
             read_buffer_init_size=READ_BUFFER,
             enable_auto_pong=False,  # it would go on past the rate allowed, and past our close
             websocket_handshake_timeout=5,

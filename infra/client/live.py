@@ -23,8 +23,8 @@ from realtime_service.protocol import Resumed
 # Close codes of the contract.
 GOING_AWAY: Final = 1001
 SIGNED_OUT: Final = 4401
-# What was asked is no request: it would be none over the next socket, too. 1009: more than 1 MiB.
-AT_FAULT: Final = (4400, 4413, 1009)
+# What was asked is no request: it would be none over the next socket, too.
+AT_FAULT: Final = (4400, 4413)
 # Between what is asked again, so that it is not too fast.
 PACE_SECONDS: Final = 0.05
 PASSING: Final = (OSError, InvalidHandshake, httpx.TransportError)

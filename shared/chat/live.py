@@ -2,6 +2,10 @@
 
 What is told is what there is by now, under the version of its row: of two at once the older never comes last. A request
 rings nothing with whom it is to: they hear nothing of it until they accept, and then of what comes.
+
+Messages are told in the order of their ids. Each has a mark for each of the two, set in the script that tells it, and
+only once that of the message before is there: whichever event comes first brings those before it along. The mark
+is set for whom a message is not told as well, so that nobody is told of it later, and the next need not wait.
 """
 
 from typing import Final
@@ -28,32 +32,68 @@ from shared.visibility.model import may_see
 
 # So long the event of a message may come after one of what was done with it: then that one tells of it first.
 _MAY_BE_NEWS_MS: Final = 3_600_000
+# So many messages at most are told along: more than are handled at once.
+_BEFORE: Final = 100
 
 
 def push_message(event: MessageEvent) -> None:
     """Tell of a message that was sent, or of what was done with it; a read from then on shows the same."""
     reads.refresh(event.user_id, event.other_id)
     cards = _cards(event)
-    with db.connection() as conn:
-        row = store.TELLING.maybe(conn, id=event.message_id)
-    if not cards or row is None:
+    since = ids.first_of(clock.now_ms() - _MAY_BE_NEWS_MS)
+    rows = _telling(event.message_id, since, 1)
+    if not rows:
         return
+    row = rows[0].message
     if isinstance(event, MessageHidden):
-        _push_deletion([event.user_id], row.message, cards, "me")
+        if cards:
+            _push_deletion([event.user_id], row, cards, "me")
         return
-    for hearer in row.hearers:
-        _push(event, row.message, hearer, cards)
+    if isinstance(event, MessageSent) or row.id >= since:
+        for hearer in (row.sender_id, row.recipient_id):
+            _push_in_order(rows, since, hearer, cards)
+    for hearer in rows[0].hearers if cards else ():
+        _push_change(event, row, hearer, cards)
 
 
-def _push(event: MessageEvent, row: store.MessageRow, hearer: int, cards: Cards) -> None:
-    mark = f"{ids.encode(row.id)}{ids.encode(hearer)}"
+def _telling(message_id: int, since: int, before: int) -> list[store.TellingRow]:
+    with db.connection() as conn:
+        return store.TELLING.all(conn, id=message_id, since=since, limit=1 + before)
+
+
+def _push_in_order(rows: list[store.TellingRow], since: int, hearer: int, cards: Cards) -> None:
+    """Tell of the first of `rows`, after those before it that were not told; what they are is looked up then."""
+    if _push_creation(rows, hearer, cards):
+        return
+    # A mark that was lost with Redis is no reason to tell again: whoever heard that then reads anew.
+    since = max(since, ids.first_of(publish.whole_since()))
+    rows = _telling(rows[0].message.id, since, _BEFORE)
+    first = next((index for index in range(len(rows)) if _push_creation(rows[index:], hearer, cards)), 0)
+    for row in reversed(rows[:first]):
+        _push_creation([row], hearer, cards)
+
+
+def _push_creation(rows: list[store.TellingRow], hearer: int, cards: Cards) -> bool:
+    """Tell of the first of `rows`, if the second was told or there is none; whether it was so."""
+    mark, *before = [f"message:{_mark(row.message, hearer)}" for row in rows[:2]]
+    shown = _shown(rows[0].message, hearer, cards) if cards and hearer in rows[0].hearers else None
+    return publish.deliver([hearer], "message.created", shown, once=mark, after="".join(before))
+
+
+def _shown(row: store.MessageRow, hearer: int, cards: Cards) -> bytes:
     other = row.recipient_id if hearer == row.sender_id else row.sender_id
-    shown = projection.encoded(projection.entry_of(row), other, cards)
-    if isinstance(event, MessageSent) or ids.made_at(row.id) > clock.now_ms() - _MAY_BE_NEWS_MS:
-        publish.deliver([hearer], "message.created", shown, once=f"message:{mark}")
+    return projection.encoded(projection.entry_of(row), other, cards)
+
+
+def _mark(row: store.MessageRow, hearer: int) -> str:
+    return f"{ids.encode(row.id)}{ids.encode(hearer)}"
+
+
+def _push_change(event: MessageEvent, row: store.MessageRow, hearer: int, cards: Cards) -> None:
     match event:
         case MessageEdited() if row.deleted_at is None:
-            publish.deliver([hearer], "message.edited", shown, once=f"message:changed:{mark}", version=row.version)
+            once = f"message:changed:{_mark(row, hearer)}"
+            publish.deliver([hearer], "message.edited", _shown(row, hearer, cards), once=once, version=row.version)
         case MessageDeleted():
             _push_deletion([hearer], row, cards, "everyone")
         case MessageReacted() if row.deleted_at is None:
@@ -71,10 +111,9 @@ def _push_deletion(hearers: list[int], row: store.MessageRow, cards: Cards, whom
             whom.encode(),
             msgspec.json.encode(row.deleted_at),
         )
-        mark = f"{ids.encode(row.id)}{ids.encode(hearer)}"
-        kind = "hidden" if whom == "me" else "changed"
+        once = f"message:{'hidden' if whom == 'me' else 'changed'}:{_mark(row, hearer)}"
         version = 1 if whom == "me" else row.version
-        publish.deliver([hearer], "message.deleted", gone, once=f"message:{kind}:{mark}", version=version)
+        publish.deliver([hearer], "message.deleted", gone, once=once, version=version)
 
 
 def _push_reaction(reactor: int, row: store.MessageRow, hearer: int, cards: Cards) -> None:

@@ -401,12 +401,16 @@ HIDE = _deletion(
     "true",
 )
 
+# A message, and those of its chat before it that are no older than `:since`, newest first.
 TELLING = db.Statement(
     f"""SELECT to_json(shown),
               ARRAY(SELECT m.user_id FROM messages s JOIN chat_members m ON m.chat_id = s.chat_id
                        AND m.user_id IN (s.sender_id, s.recipient_id) AND m.other_id IN (s.sender_id, s.recipient_id)
-                     WHERE s.id = :id AND m.box = 'inbox' AND {_IN_CHAT})
-         FROM (SELECT {_COLUMNS} FROM messages s {_WITH_REPLY} WHERE s.id = :id) shown""",
+                     WHERE s.id = shown.id AND m.box = 'inbox' AND {_IN_CHAT})
+         FROM (SELECT {_COLUMNS} FROM messages s {_WITH_REPLY}
+                WHERE s.chat_id = (SELECT chat_id FROM messages WHERE id = :id)
+                  AND s.id BETWEEN least(:since, :id) AND :id ORDER BY s.id DESC LIMIT :limit) shown
+        ORDER BY shown.id DESC""",
     TellingRow,
 )
 WATERMARKS = db.Statement(

@@ -32,7 +32,12 @@ def new_id() -> int:
 
 def until_now() -> int:
     """No less than any id made so far."""
-    return (clock.now_ms() - EPOCH_MS + 1) << RANDOM_BITS
+    return first_of(clock.now_ms() + 1)
+
+
+def first_of(instant: int) -> int:
+    """The least id of an instant, in milliseconds since the epoch."""
+    return (instant - EPOCH_MS) << RANDOM_BITS
 
 
 @lru_cache(_REMEMBERED)

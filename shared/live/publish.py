@@ -29,9 +29,11 @@ class Hidden(NamedTuple):
     viewer: int | None
 
 
-# KEYS: the mark, which has what version each user has heard (may be empty), then inbox and floor of each user, in turn.
-# ARGV: seconds kept, events kept, the version, the event up to its seq, the rest after it, then each user's channel.
+# KEYS: the mark, which has what version each user has heard, and the mark of what comes before (either may be empty),
+# then inbox and floor of each user, in turn. ARGV: seconds kept, events kept, the version, the event up to its seq
+# (empty: nothing is sent), the rest after it, then each user's channel.
 _DELIVER: Final = cache.Script("""
+if KEYS[2] ~= '' and redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
 local time = redis.call('TIME')
 local micros = time[1] * 1000000 + time[2]
 local function is_news(user)
@@ -54,12 +56,13 @@ local function send(i)
   redis.call('XADD', KEYS[i], 'MAXLEN', '~', ARGV[2], text .. '-0', 'e', event)
   redis.call('EXPIRE', KEYS[i], ARGV[1])
   redis.call('EXPIRE', KEYS[i + 1], ARGV[1] + 3600)
-  redis.call('PUBLISH', ARGV[5 + i / 2], event)
+  redis.call('PUBLISH', ARGV[5 + (i - 1) / 2], event)
 end
-for i = 2, #KEYS, 2 do
-  if is_news(string.sub(KEYS[i], -13)) then send(i) end
+for i = 3, #KEYS, 2 do
+  if is_news(string.sub(KEYS[i], -13)) and ARGV[4] ~= '' then send(i) end
 end
 if KEYS[1] ~= '' then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
+return 1
 """)
 
 # KEYS: the mark. ARGV: the user, the version that they heard last, and that to which the mark goes back.
@@ -97,21 +100,31 @@ def present(user_ids: Sequence[int]) -> list[int]:
     return [user_ids[index] for index in here]
 
 
-def deliver(user_ids: Sequence[int], event: str, data: bytes, *, once: str = "", version: int = 1) -> None:
+def deliver(
+    user_ids: Sequence[int], event: str, data: bytes | None, *, once: str = "", version: int = 1, after: str = ""
+) -> bool:
     """Send one event, `data` in JSON, to each user. Raises CacheUnavailable.
 
     With `once`, the same mark sends a user nothing a second time: a background function that runs again is not heard
-    twice. Where what the mark stands for changes, only a newer `version` of it is sent.
+    twice. Where what the mark stands for changes, only a newer `version` of it is sent; of `data` that is None nothing
+    is, and never will be. With `after`, the mark of another event, nothing is done before that was; whether it was.
     """
     if not user_ids:
-        return
+        return True
     users = [ids.encode(user_id) for user_id in user_ids]
-    keys = [f"heard:{once}" if once else ""]
+    keys = [f"heard:{mark}" if mark else "" for mark in (once, after)]
     keys += [key for user in users for key in (f"inbox:{user}", f"inbox:floor:{user}")]
-    head = f'{{"event":"{event}","seq":'
-    tail = b',"at":%d,"data":%b}' % (clock.now_ms(), data)
+    head = "" if data is None else f'{{"event":"{event}","seq":'
+    tail = b',"at":%d,"data":%b}' % (clock.now_ms(), data or b"")
     channels = [channel(user_id) for user_id in user_ids]
-    cache.run_sync(_DELIVER.command(keys, [KEPT_SECONDS, KEPT_EVENTS, version, head, tail, *channels]))
+    (done,) = cache.run_sync(_DELIVER.command(keys, [KEPT_SECONDS, KEPT_EVENTS, version, head, tail, *channels]))
+    return bool(done)
+
+
+def whole_since() -> int:
+    """From when on no mark was lost with Redis, in ms: from now on, if nobody knows yet. Raises CacheUnavailable."""
+    (floor,) = cache.run_sync(("GET", BOOT_FLOOR))
+    return int(floor) // 1000 if floor else clock.now_ms()
 
 
 def take_back(user_id: int, once: str, version: int, before: int) -> bool:

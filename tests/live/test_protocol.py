@@ -1,7 +1,6 @@
 """What goes over the wire (RFC 6455): what breaks the protocol ends its own socket, with the right code.
 
-The cases are those of the Autobahn suite's sections 2 to 7 and 9 that don't need a server which echoes; the suite
-itself needs Python 2.
+These go through the service as it is; Autobahn's cases, which want all they send given back, are in test_autobahn.py.
 """
 
 import json
@@ -16,6 +15,7 @@ from websockets.frames import Frame, Opcode
 
 from infra.local.stack import Stack
 from realtime_service.connection import MAX_FRAME
+from realtime_service.intake import MAX_READ
 from tests.client import Person
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
@@ -44,6 +44,13 @@ def request_of(size: int) -> bytes:
     """A request of just so many bytes; what is wrong with it can be replied to."""
     empty = b'{"id":1,"action":"ping","data":{"x":""}}'
     return empty[:-3] + b"x" * (size - len(empty)) + empty[-3:]
+
+
+def in_frames_of(most: int, payload: bytes) -> bytes:
+    """A message in fragments, the last one of what is left."""
+    parts = [payload[at : at + most] for at in range(0, len(payload), most)]
+    opcodes = [TEXT, *[CONTINUATION] * (len(parts) - 1)]
+    return b"".join(frame(opcode, part, fin=part is parts[-1]) for opcode, part in zip(opcodes, parts, strict=True))
 
 
 class Raw:
@@ -150,12 +157,15 @@ BROKEN = {
     "a surrogate": (1007, frame(TEXT, b'{"id":"\xed\xa0\x80","action":"ping"}')),
     "not UTF-8 where its fragments meet": (1007, frame(TEXT, b'{"id":"\xe2', fin=False) + frame(CONTINUATION, b'("}')),
     "binary for text": (4400, frame(BINARY, PING_REQUEST)),
-    "over the limit in fragments": (
+    **{
+        f"{size} bytes, over the limit, in frames of {most}": (4413, in_frames_of(most, request_of(size)))
+        for size in (MAX_FRAME + 1, MAX_READ - 100, MAX_READ, MAX_READ + 1, 3 * MAX_READ)
+        for most in (size, size - 1, MAX_READ, MAX_FRAME, MAX_FRAME - 1)
+    },
+    "a frame of a TiB, whose beginning comes": (
         4413,
-        frame(TEXT, b"x" * MAX_FRAME, fin=False) + frame(CONTINUATION, b"x"),
+        b"\x81\xff" + (1 << 40).to_bytes(8, "big") + bytes(4) + b"x" * 2 * MAX_READ,
     ),
-    "one byte over the limit": (4413, frame(TEXT, request_of(MAX_FRAME + 1))),
-    "a huge length declared": (1009, b"\x81\xff" + (1 << 40).to_bytes(8, "big") + bytes(4)),
     "a length of 64 bits with the first set": (1002, b"\x81\xff" + (1 << 63).to_bytes(8, "big") + bytes(4)),
     "a length in more bytes than it needs": (1002, b"\x81\xfe\x00\x05" + bytes(9)),
     **{
@@ -206,9 +216,10 @@ def test_whatever_way_its_bytes_come_a_request_is_answered(stack: Stack, alice: 
         assert raw.reply()["ok"] is True
 
 
-def test_a_frame_of_just_the_limit_is_taken(stack: Stack, alice: Person) -> None:
+@pytest.mark.parametrize("most", [MAX_FRAME, MAX_FRAME - 1, MAX_FRAME // 8])
+def test_a_message_of_just_the_limit_is_taken(stack: Stack, alice: Person, most: int) -> None:
     with opened(stack, alice) as raw:
-        raw.send(frame(TEXT, request_of(MAX_FRAME)))
+        raw.send(in_frames_of(most, request_of(MAX_FRAME)))
         assert raw.reply()["ok"] is False  # its field is unknown, and it is told so
         raw.send(frame(TEXT, PING_REQUEST))
         assert raw.reply()["ok"] is True

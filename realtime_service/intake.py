@@ -1,0 +1,55 @@
+"""What a socket reads, on its way to the parser: a frame that is coming may not grow as it likes."""
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from realtime_service.connection import Connection
+
+# Of one frame. What is over a connection's own limit, but not by far, is read whole: the client's next frame is then
+# its answer to the close.
+MAX_READ: Final = 1 << 20
+
+
+class Intake(asyncio.BufferedProtocol):
+    """Between a socket and picows's parser, which tells of a frame once all of it has come.
+
+    The parser's own limit closes with 1009. Here it is 4413, whatever the size: once more than `MAX_READ` has come of
+    a frame the connection is closed, and what follows is passed over.
+    """
+
+    __slots__ = ("_connection", "_parser")
+
+    def __init__(self, connection: "Connection", parser: asyncio.BufferedProtocol):
+        self._connection = connection
+        self._parser = parser
+
+    def get_buffer(self, sizehint: int) -> Any:
+        """Where the next bytes go."""
+        return self._parser.get_buffer(sizehint)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """So many have come."""
+        connection = self._connection
+        if connection.coming > MAX_READ:
+            return
+        connection.coming += nbytes
+        self._parser.buffer_updated(nbytes)
+        if connection.coming > MAX_READ:
+            connection.close(4413, "frame too large")
+
+    def eof_received(self) -> bool | None:
+        """The client sends no more."""
+        return self._parser.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is gone."""
+        self._parser.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Much is unsent."""
+        self._parser.pause_writing()
+
+    def resume_writing(self) -> None:
+        """It has drained."""
+        self._parser.resume_writing()
