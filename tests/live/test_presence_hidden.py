@@ -105,6 +105,8 @@ def test_of_many_changes_in_a_row_the_last_is_what_shows(
         hide(fan, hides=False)  # which changes nothing
         wait_until_heard(stack)
         assert all(one["presence"] == shown for one in heard(live, alice)[seen:])
+        hide(alice, hides=not hides)
+        wait_until(lambda: heard(live, alice)[-1]["presence"] != shown)
 
 
 @pytest.mark.parametrize("settings", [None, {"presence": None}, {"presence": "no"}, {"reaction": False}])
