@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple
 
 from realtime_service.frames import Event
 from shared.kernel import cache, ids
+from shared.live import publish
 from shared.live.publish import BOOT_FLOOR, KEPT_SECONDS
 
 # Whether the inbox is whole since `after`, and what is in it since then. KEYS: inbox, its floor, the floor of all, when
@@ -77,7 +78,28 @@ async def since(user_id: int, after: int, *, linked: bool = False) -> list[Event
     (reply,) = await cache.run(command)
     if not reply[0]:
         return Gap(reply[1])
-    return [_event(entry) for entry in reply[1]]
+    entries = reply[1]
+    if await _are_outdated(user, entries):
+        return Gap(_seq_of(entries[-1]))
+    return [_event(entry) for entry in entries]
+
+
+async def _are_outdated(user: str, entries: list[Any]) -> bool:
+    """Whether what one of them tells was hidden from the user since, or says something else by now, or is too old."""
+    since: dict[str, int] = {}
+    for entry in entries:
+        _, _, _, rests, _, good_for = entry[1]
+        if _seq_of(entry) + int(good_for) * 1_000_000 < time.time() * 1_000_000:
+            return True
+        for name in rests.decode().split():
+            since.setdefault(name, _seq_of(entry))
+    if not since:
+        return False
+    # Of each id the first event that rests on it: what has changed since then has outdated that one at least.
+    keys = [publish.changed_key(name) for name in since] + [publish.changed_key(f"{user}>{name}") for name in since]
+    (changed,) = await cache.run(("MGET", *keys))
+    seqs = [*since.values(), *since.values()]
+    return any(at is not None and int(at) >= seq for at, seq in zip(changed, seqs, strict=True))
 
 
 async def newer(user_id: int, after: int) -> list[Event]:
@@ -101,4 +123,8 @@ async def note_boot() -> int:
 
 
 def _event(entry: Any) -> Event:
-    return Event(entry[1][1], int(entry[0].partition(b"-")[0]))
+    return Event(entry[1][1], _seq_of(entry))
+
+
+def _seq_of(entry: Any) -> int:
+    return int(entry[0].partition(b"-")[0])

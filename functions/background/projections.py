@@ -28,7 +28,7 @@ def project_relationships(event: FollowChanged | BlockChanged | MuteChanged) -> 
 @on(PostCreated, PostEdited, PostDeleted)
 def project_posts(event: PostCreated | PostEdited | PostDeleted) -> None:
     """Bring a post up to date, and its author's count."""
-    posts.refresh([event.post_id])
+    posts.refresh([event.post_id], edited=isinstance(event, PostEdited))
     profiles.refresh([event.author_id])
 
 

@@ -24,7 +24,7 @@ from shared.chat.model import (
     MessageSent,
 )
 from shared.chat.projection import Cards
-from shared.kernel import clock, db, ids
+from shared.kernel import cache, clock, db, ids, storage
 from shared.live import publish
 from shared.profiles import reads as profiles
 from shared.visibility import reads as visibility
@@ -39,6 +39,8 @@ _BEFORE: Final = 100
 def push_message(event: MessageEvent) -> None:
     """Tell of a message that was sent, or of what was done with it; a read from then on shows the same."""
     reads.refresh(event.user_id, event.other_id)
+    if isinstance(event, (MessageEdited, MessageDeleted)):
+        cache.run_sync(publish.changed(event.message_id))
     cards = _cards(event)
     since = ids.first_of(clock.now_ms() - _MAY_BE_NEWS_MS)
     rows = _telling(event.message_id, since, 1)
@@ -77,12 +79,26 @@ def _push_creation(rows: list[store.TellingRow], hearer: int, cards: Cards) -> b
     """Tell of the first of `rows`, if the second was told or there is none; whether it was so."""
     mark, *before = [f"message:{_mark(row.message, hearer)}" for row in rows[:2]]
     shown = _shown(rows[0].message, hearer, cards) if cards and hearer in rows[0].hearers else None
-    return publish.deliver([hearer], "message.created", shown, once=mark, after="".join(before))
+    return _deliver(rows[0].message, hearer, "message.created", shown, mark, 1, "".join(before))
+
+
+def _deliver(
+    row: store.MessageRow, hearer: int, event: str, data: bytes | None, once: str, version: int, after: str = ""
+) -> bool:
+    rests = [row.id, _other(row, hearer), *([] if row.reply_to_id is None else [row.reply_to_id])]
+    has_urls = not projection.URLS.keys().isdisjoint(row.content or ())
+    good_for = storage.RETOLD_SECONDS if has_urls else publish.KEPT_SECONDS
+    return publish.deliver(
+        [hearer], event, data, once=once, version=version, after=after, rests=rests, good_for=good_for
+    )
+
+
+def _other(row: store.MessageRow, hearer: int) -> int:
+    return row.recipient_id if hearer == row.sender_id else row.sender_id
 
 
 def _shown(row: store.MessageRow, hearer: int, cards: Cards) -> bytes:
-    other = row.recipient_id if hearer == row.sender_id else row.sender_id
-    return projection.encoded(projection.entry_of(row), other, cards)
+    return projection.encoded(projection.entry_of(row), _other(row, hearer), cards)
 
 
 def _mark(row: store.MessageRow, hearer: int) -> str:
@@ -93,7 +109,7 @@ def _push_change(event: MessageEvent, row: store.MessageRow, hearer: int, cards:
     match event:
         case MessageEdited() if row.deleted_at is None:
             once = f"message:changed:{_mark(row, hearer)}"
-            publish.deliver([hearer], "message.edited", _shown(row, hearer, cards), once=once, version=row.version)
+            _deliver(row, hearer, "message.edited", _shown(row, hearer, cards), once, row.version)
         case MessageDeleted():
             _push_deletion([hearer], row, cards, "everyone")
         case MessageReacted() if row.deleted_at is None:
@@ -104,16 +120,15 @@ def _push_change(event: MessageEvent, row: store.MessageRow, hearer: int, cards:
 
 def _push_deletion(hearers: list[int], row: store.MessageRow, cards: Cards, whom: str) -> None:
     for hearer in hearers:
-        other = row.recipient_id if hearer == row.sender_id else row.sender_id
         gone = b'{"id":"%b","chat_with":%b,"for":"%b","deleted_at":%b}' % (
             ids.encode(row.id).encode(),
-            cards[other].json,
+            cards[_other(row, hearer)].json,
             whom.encode(),
             msgspec.json.encode(row.deleted_at),
         )
         once = f"message:{'hidden' if whom == 'me' else 'changed'}:{_mark(row, hearer)}"
         version = 1 if whom == "me" else row.version
-        publish.deliver([hearer], "message.deleted", gone, once=once, version=version)
+        _deliver(row, hearer, "message.deleted", gone, once, version)
 
 
 def _push_reaction(reactor: int, row: store.MessageRow, hearer: int, cards: Cards) -> None:
@@ -124,7 +139,7 @@ def _push_reaction(reactor: int, row: store.MessageRow, hearer: int, cards: Card
         msgspec.json.encode(emoji),
     )
     once = f"message:reacted:{ids.encode(row.id)}{ids.encode(reactor)}{ids.encode(hearer)}"
-    publish.deliver([hearer], "message.reacted", told, once=once, version=row.version)
+    _deliver(row, hearer, "message.reacted", told, once, row.version)
 
 
 def push_watermarks(event: ChatEvent) -> None:
@@ -144,7 +159,7 @@ def push_watermarks(event: ChatEvent) -> None:
             _encoded_id(row.read_up_to),
         )
         once = f"watermarks:{ids.encode(event.user_id)}{ids.encode(event.other_id)}{ids.encode(hearer)}"
-        publish.deliver([hearer], "message.acknowledged", told, once=once, version=row.version)
+        publish.deliver([hearer], "message.acknowledged", told, once=once, version=row.version, rests=[other])
 
 
 def push_change(event: ChatChanged) -> None:

@@ -2,7 +2,7 @@
 
 They are the newest chats in one's inbox, the newest requests, and the newest messages of a chat as one of its two has
 it. They hold no cards: those are put in when it is read, and whether the one may see the other is asked then. Nor do
-they hold URLs of what is attached: those are good for an hour or two, and are made when it is read.
+they hold URLs of what is attached: those are good for two hours or three, and are made when it is read.
 """
 
 from collections.abc import Mapping

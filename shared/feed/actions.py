@@ -4,6 +4,7 @@ Authors with many followers are merged into feeds on read: of theirs, followers 
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -164,7 +165,7 @@ def _deliver_there(position: int, post_id: int, found: posts.Snapshot, followers
     for user_id in followers:
         alike[done.get(user_id, NOTHING), hidden.get(user_id, frozenset())].append(user_id)
     for seen, viewers in alike.items():
-        _deliver(viewers, "feed.post_created", found.seen_by(*seen), position, version)
+        _deliver(viewers, "feed.post_created", found.seen_by(*seen), position, version, found.rests)
 
 
 def _tell_gone(entry: Entry, followers: list[int]) -> None:
@@ -205,12 +206,14 @@ def _deliver_gone(position: int, post_id: int, reposter: bytes | None, followers
     _deliver(followers, "feed.post_deleted", gone, position, version)
 
 
-def _deliver(followers: list[int], event: str, data: bytes, position: int, version: int) -> None:
+def _deliver(
+    followers: list[int], event: str, data: bytes, position: int, version: int, rests: Sequence[int] = ()
+) -> None:
     """Tell each of an entry once, however often and by whichever chunks, and not that it is there once it is gone.
 
     A post, or a repost, is there, then gone, and never comes back: these are its versions, whatever else changes.
     """
-    publish.deliver(followers, event, data, once=f"feed:{ids.encode(position)}", version=version)
+    publish.deliver(followers, event, data, once=f"feed:{ids.encode(position)}", version=version, rests=rests)
 
 
 def _go_on(effect: str, *chunks: FeedChunk | MergeChunk | RepostsChunk) -> None:

@@ -37,6 +37,8 @@ NAME_BYTES: Final = 1024
 # A private URL is good until the end of an hour: the same for all who read in one hour, so that caches hold, and
 # signing costs nothing after the first.
 _HOUR: Final = 3600
+# So long after it was made a private URL may be told again: it is good for another hour still.
+RETOLD_SECONDS: Final = _HOUR
 
 T = TypeVar("T")
 _lock = threading.Lock()
@@ -179,7 +181,7 @@ def public_url(object: str) -> str:
     return f"{settings().media_base_url}/{quote(object, safe='/~')}"
 
 
-def private_url(object: str, seconds: int = _HOUR) -> str:
+def private_url(object: str, seconds: int = _HOUR + RETOLD_SECONDS) -> str:
     """Where who is given this URL reads `object` of the private bucket, for so long and up to an hour more. No request.
 
     It is Cloud CDN's signed URL: https://cloud.google.com/cdn/docs/using-signed-urls.

@@ -2,11 +2,13 @@
 
 An inbox `inbox:{user}` is a stream whose ids are the user's `seq`: the clock in microseconds, or one more than the
 last, so that it grows even when Redis was lost. `inbox:floor:{user}` says from where on it is whole,
-and `inbox:missed:{user}` when something was last not put into it. `presence:{user}` has until when they are here, for
-each instance of the live service (shared/presence).
+and `inbox:missed:{user}` when something was last not put into it. An entry has the ids that its event rests on, and for
+how many seconds it is good; `live:changed:{id}`, and `live:changed:{viewer}>{id}` for one viewer, when what rests on an
+id was last hidden or changed: who resumes from before is not told what was so then. `presence:{user}` has until when
+they are here, for each instance of the live service (shared/presence).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
@@ -31,7 +33,8 @@ class Hidden(NamedTuple):
 
 # KEYS: the mark, which has what version each user has heard, and the mark of what comes before (either may be empty),
 # then inbox and floor of each user, in turn. ARGV: seconds kept, events kept, the version, the event up to its seq
-# (empty: nothing is sent), the rest after it, then each user's channel.
+# (empty: nothing is sent), the rest after it, the ids that it rests on, for how many seconds it is good, then each
+# user's channel.
 _DELIVER: Final = cache.Script("""
 if KEYS[2] ~= '' and redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
 local time = redis.call('TIME')
@@ -53,10 +56,10 @@ local function send(i)
   end
   local text = string.format('%.0f', seq)
   local event = ARGV[4] .. text .. ARGV[5]
-  redis.call('XADD', KEYS[i], 'MAXLEN', '~', ARGV[2], text .. '-0', 'e', event)
+  redis.call('XADD', KEYS[i], 'MAXLEN', '~', ARGV[2], text .. '-0', 'e', event, 'r', ARGV[6], 'g', ARGV[7])
   redis.call('EXPIRE', KEYS[i], ARGV[1])
   redis.call('EXPIRE', KEYS[i + 1], ARGV[1] + 3600)
-  redis.call('PUBLISH', ARGV[5 + (i - 1) / 2], event)
+  redis.call('PUBLISH', ARGV[7 + (i - 1) / 2], event)
 end
 for i = 3, #KEYS, 2 do
   if is_news(string.sub(KEYS[i], -13)) and ARGV[4] ~= '' then send(i) end
@@ -88,6 +91,15 @@ end
 return here
 """)
 
+# KEYS: what has changed. ARGV: seconds kept, and what the gate is told (may be empty).
+_CHANGED: Final = cache.Script(f"""
+local time = redis.call('TIME')
+for i = 1, #KEYS do
+  redis.call('SET', KEYS[i], string.format('%.0f', time[1] * 1000000 + time[2]), 'EX', ARGV[1])
+end
+if ARGV[2] ~= '' then redis.call('PUBLISH', '{GATE}', ARGV[2]) end
+""")
+
 
 def present(user_ids: Sequence[int]) -> list[int]:
     """Those who are here, for events that the others' inboxes are spared. Raises CacheUnavailable.
@@ -101,9 +113,20 @@ def present(user_ids: Sequence[int]) -> list[int]:
 
 
 def deliver(
-    user_ids: Sequence[int], event: str, data: bytes | None, *, once: str = "", version: int = 1, after: str = ""
+    user_ids: Sequence[int],
+    event: str,
+    data: bytes | None,
+    *,
+    once: str = "",
+    version: int = 1,
+    after: str = "",
+    rests: Iterable[int] = (),
+    good_for: int = KEPT_SECONDS,
 ) -> bool:
     """Send one event, `data` in JSON, to each user. Raises CacheUnavailable.
+
+    Who comes back is sent it as well, but not once something that it `rests` on is `hidden` or `changed`, nor after
+    `good_for` seconds: they are told to read anew.
 
     With `once`, the same mark sends a user nothing a second time: a background function that runs again is not heard
     twice. Where what the mark stands for changes, only a newer `version` of it is sent; of `data` that is None nothing
@@ -116,8 +139,9 @@ def deliver(
     keys += [key for user in users for key in (f"inbox:{user}", f"inbox:floor:{user}")]
     head = "" if data is None else f'{{"event":"{event}","seq":'
     tail = b',"at":%d,"data":%b}' % (clock.now_ms(), data or b"")
+    kept = (KEPT_SECONDS, KEPT_EVENTS, version, head, tail, " ".join(map(ids.encode, rests)), good_for)
     channels = [channel(user_id) for user_id in user_ids]
-    (done,) = cache.run_sync(_DELIVER.command(keys, [KEPT_SECONDS, KEPT_EVENTS, version, head, tail, *channels]))
+    (done,) = cache.run_sync(_DELIVER.command(keys, [*kept, *channels]))
     return bool(done)
 
 
@@ -151,12 +175,24 @@ def metrics(kind: Literal["post", "comment"], subject: int, version: int, counts
 
 def hidden(*rests: int) -> cache.Command:
     """The command that has subscriptions looked at anew: of these users, and to what rests on these ids."""
-    return ("PUBLISH", GATE, " ".join(map(ids.encode, rests)))
+    names = [ids.encode(subject) for subject in rests]
+    return _CHANGED.command([changed_key(name) for name in names], [KEPT_SECONDS, " ".join(names)])
 
 
 def hidden_from(viewer_id: int, subject: int) -> cache.Command:
     """The command that has a user's subscriptions to what rests on `subject` looked at anew, and no others."""
-    return ("PUBLISH", GATE, f"{ids.encode(viewer_id)}>{ids.encode(subject)}")
+    name = f"{ids.encode(viewer_id)}>{ids.encode(subject)}"
+    return _CHANGED.command([changed_key(name)], [KEPT_SECONDS, name])
+
+
+def changed(subject: int) -> cache.Command:
+    """The command after which nobody is told any more what rested on `subject` before: it says something else now."""
+    return _CHANGED.command([changed_key(ids.encode(subject))], [KEPT_SECONDS, ""])
+
+
+def changed_key(name: str) -> str:
+    """When what rests on an id, or for a viewer on one (`viewer>id`), was last hidden or changed, in µs."""
+    return f"live:changed:{name}"
 
 
 def hidden_in(payload: bytes) -> Hidden:

@@ -261,8 +261,11 @@ def push(event: NotificationChanged) -> None:
         gone = b'{"id":"%b"}' % ids.encode(group.id).encode()
         publish.deliver([event.user_id], "notification.revoked", gone, once=once, version=hidden)
     elif event.news:
-        there = reads.encoded(projection.entry_of(group), found)
-        publish.deliver([event.user_id], "notification.created", there, once=once, version=shown)
+        entry = projection.entry_of(group)
+        subjects = [subject for subject in (entry.post_id, entry.comment_id) if subject is not None]
+        rests = [*entry.actors, *entry.authors, *subjects]
+        there = reads.encoded(entry, found)
+        publish.deliver([event.user_id], "notification.created", there, once=once, version=shown, rests=rests)
     elif publish.take_back(event.user_id, once, hidden, shown):
         # It shows again, which is told to nobody, and is to be revoked when it is hidden again: perhaps it is by now,
         # and who heard of that found it told.

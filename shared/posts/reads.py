@@ -13,6 +13,7 @@ from shared.kernel.pages import PageQuery, refilled
 from shared.kernel.problems import NotFound
 from shared.kernel.projection import VERSION_DIGITS, ask_beginning, body_of, version_of
 from shared.kernel.remembered import Remembered
+from shared.live import publish as live
 from shared.posts import projection, store
 from shared.posts.model import PostViewer
 from shared.profiles import mentions
@@ -245,8 +246,9 @@ def _ids_in_postgres(user_id: int, before: int, count: int) -> list[int]:
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """A post of Postgres, for background functions that tell many of it."""
+    """A post of Postgres, for background functions that tell many of it. `rests`: the ids of it and of whose it is."""
 
+    rests: list[int]
     body: bytes
     author: profiles.Card
     reposter: profiles.Card | None
@@ -282,15 +284,20 @@ def snapshot(post_id: int, reposter: int | None = None) -> Snapshot | None:
     cards = profiles.load_cards_sync(people)
     if not all(person in cards for person in people):
         return None
-    return Snapshot(body, cards[people[0]], None if reposter is None else cards[reposter])
+    return Snapshot([post_id, *people], body, cards[people[0]], None if reposter is None else cards[reposter])
 
 
-def refresh(post_ids: Sequence[int]) -> None:
-    """Bring posts in Redis up to date. Raises CacheUnavailable, DatabaseUnavailable."""
+def refresh(post_ids: Sequence[int], *, edited: bool = False) -> None:
+    """Bring posts in Redis up to date; nobody is told any more what `edited` ones said before.
+
+    Raises CacheUnavailable, DatabaseUnavailable.
+    """
     found = projection.load(post_ids)
     commands = [*projection.rows(found), *map(projection.metrics, found)]
     for post_id in post_ids:
         commands += projection.mentioned(projection.load_mentions(post_id))
+    if edited:
+        commands += map(live.changed, post_ids)
     cache.run_sync(*commands)
 
 

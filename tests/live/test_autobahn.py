@@ -52,7 +52,7 @@ class Echo(Connection):
 
     def _take(self, body: bytes) -> None:
         self._body = body
-        super()._take(body)
+        self._read(body)
 
     def close(self, code: int, reason: str) -> None:
         if code == 4400:
