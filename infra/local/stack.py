@@ -55,7 +55,8 @@ def load(path: str | os.PathLike[str] = ROOT / ".local") -> Stack:
         env = json.loads((data / "env.json").read_text())
     except FileNotFoundError:
         raise StackFailed(
-            f"no stack runs on {data}; start one with ./dev up, or name the one that runs with --data DIR"
+            f"no stack runs on {data}; start one with ./dev up, or name the one that runs: "
+            "--data and what its ready line has as stack="
         ) from None
     names = ("api", "live", "console", "postgres", "redis", "neo4j", "storage", "pubsub", "smtp")
     return Stack(data=data, pids=addresses["pids"], env=env, **{name: addresses.get(name, "") for name in names})

@@ -60,7 +60,7 @@ def _arguments(endpoint: Endpoint, data: dict[str, Any]) -> dict[str, Any]:
 
 def _convert(name: str, raw: dict[str, Any], kind: Any, arguments: dict[str, Any], errors: list[FieldError]) -> None:
     try:
-        arguments[name] = codec.convert(raw, kind, strict=name == "body")
+        arguments[name] = codec.convert(raw, kind)
     except Invalid as invalid:
         errors += invalid.errors or []
 

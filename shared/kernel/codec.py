@@ -121,13 +121,13 @@ def canonical(body: bytes, format: Format) -> bytes:
         return body  # a map whose keys are no strings, which fits no type
 
 
-def convert(raw: Any, kind: Any, *, strict: bool = True, path: str = "") -> Any:
+def convert(raw: Any, kind: Any, *, path: str = "") -> Any:
     """Plain values as `kind`. Raises Invalid with a fault for every bad field."""
     found: list[FieldError] = []
     try:
-        value = msgspec.convert(raw, kind, strict=strict)
+        value = msgspec.convert(raw, kind)
     except (msgspec.ValidationError, RecursionError):
-        value = _salvaged(raw, kind, path, strict, found)
+        value = _salvaged(raw, kind, path, found)
         found = found or [FieldError(path or "body", "invalid", "This is not valid.")]
     found = [*found, *_broken_rules(value)][:MAX_FAULTS]
     # A value that fits its type is small; of another, whatever its size, no more is looked at than faults are worth.
@@ -202,7 +202,7 @@ def _broken_rules(value: Any) -> typing.Iterator[FieldError]:
             yield from rule(*given)
 
 
-def _salvaged(value: Any, kind: Any, path: str, strict: bool, found: list[FieldError]) -> Any:
+def _salvaged(value: Any, kind: Any, path: str, found: list[FieldError]) -> Any:
     """What of `value` can be read as a `kind`, with UNSET in place of what can't, whose faults are put in `found`.
 
     msgspec stops at the first fault, so this goes field by field.
@@ -213,29 +213,29 @@ def _salvaged(value: Any, kind: Any, path: str, strict: bool, found: list[FieldE
     if origin is typing.Annotated:
         inner = typing.get_args(kind)[0]
         if isinstance(value, list) and typing.get_origin(inner) is list:
-            whole = _as_one(value, kind, path, strict, found, shallow=True)
-            items = _salvaged(value, inner, path, strict, found)
+            whole = _as_one(value, kind, path, found, shallow=True)
+            items = _salvaged(value, inner, path, found)
             return items if whole is not msgspec.UNSET else whole
     if origin in (typing.Union, types.UnionType):
         options = [option for option in typing.get_args(kind) if option not in (type(None), msgspec.UnsetType)]
         if len(options) == 1 and value is not None:
-            return _salvaged(value, options[0], path, strict, found)
+            return _salvaged(value, options[0], path, found)
         if isinstance(value, dict):
             told = typing.cast("dict[str, Any]", value)
             chosen = _chosen_by_tag(told, options)
             if chosen is not None:
                 rest = {name: child for name, child in told.items() if name != chosen.__struct_config__.tag_field}
-                return _salvaged_struct(rest, chosen, path, strict, found)
+                return _salvaged_struct(rest, chosen, path, found)
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         if not isinstance(value, dict):
             found.append(FieldError(path or "body", "wrong_type", "Expected a map."))
             return msgspec.UNSET
-        return _salvaged_struct(typing.cast("dict[str, Any]", value), kind, path, strict, found)
+        return _salvaged_struct(typing.cast("dict[str, Any]", value), kind, path, found)
     if origin is list and isinstance(value, list):
         item = typing.get_args(kind)[0]
         looked_at = typing.cast("list[Any]", value)[:MAX_LOOKED_AT]
-        return [_salvaged(child, item, f"{path}[{index}]", strict, found) for index, child in enumerate(looked_at)]
-    return _as_one(value, kind, path, strict, found)
+        return [_salvaged(child, item, f"{path}[{index}]", found) for index, child in enumerate(looked_at)]
+    return _as_one(value, kind, path, found)
 
 
 def _chosen_by_tag(value: dict[str, Any], options: list[Any]) -> type[msgspec.Struct] | None:
@@ -248,13 +248,13 @@ def _chosen_by_tag(value: dict[str, Any], options: list[Any]) -> type[msgspec.St
 
 
 def _salvaged_struct(
-    value: dict[str, Any], kind: type[msgspec.Struct], path: str, strict: bool, found: list[FieldError]
+    value: dict[str, Any], kind: type[msgspec.Struct], path: str, found: list[FieldError]
 ) -> msgspec.Struct:
     known = {field.encode_name: field for field in msgspec.structs.fields(kind)}
     values: dict[str, Any] = {}
     for name, field in known.items():
         if name in value:
-            values[field.name] = _salvaged(value[name], field.type, _join(path, name), strict, found)
+            values[field.name] = _salvaged(value[name], field.type, _join(path, name), found)
         elif field.required:
             values[field.name] = msgspec.UNSET
             found.append(FieldError(_join(path, name), "missing", "This field is required."))
@@ -266,10 +266,10 @@ def _salvaged_struct(
     return kind(**values)
 
 
-def _as_one(value: Any, kind: Any, path: str, strict: bool, found: list[FieldError], *, shallow: bool = False) -> Any:
+def _as_one(value: Any, kind: Any, path: str, found: list[FieldError], *, shallow: bool = False) -> Any:
     """As `_salvaged`, of what is whole or not at all; `shallow` leaves the faults within it to others."""
     try:
-        return msgspec.convert(value, kind, strict=strict)
+        return msgspec.convert(value, kind)
     except (msgspec.ValidationError, RecursionError) as fault:
         detail, _, place = str(fault).partition(" - at `$")
         if shallow and place:

@@ -6,6 +6,7 @@ The framework calls the function that `target` makes. Whatever goes wrong leaves
 import asyncio
 import hashlib
 import logging
+import re
 import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable
@@ -29,6 +30,8 @@ from shared.kernel.router import Router
 KEEP_ALIVE_SECONDS: Final = 620
 MAX_PARAMETERS: Final = 50
 SHORT_QUERY: Final = 100
+# msgspec would also take 1e1 and 10.0 for a 10.
+_DIGITS: Final = re.compile(r"[0-9]{1,20}")
 
 
 def target(name: str, endpoints: Iterable[Endpoint]) -> Callable[[Any], Awaitable[http.Answer]]:
@@ -73,7 +76,14 @@ def _read_query(kind: Any, query: bytes) -> Any:
     if len(counted) != len(pairs):
         twice = sorted(name for name, count in counted.items() if count > 1)
         raise Invalid([FieldError(name, "repeated", "This parameter can be given once.") for name in twice])
-    return codec.convert(dict(pairs), kind, strict=False)
+    integers = {field.encode_name for field in msgspec.structs.fields(kind) if _is_integer(field.type)}
+    return codec.convert(
+        {name: int(text) if name in integers and _DIGITS.fullmatch(text) else text for name, text in pairs}, kind
+    )
+
+
+def _is_integer(kind: Any) -> bool:
+    return getattr(kind, "__origin__", kind) is int  # Annotated too
 
 
 # Most queries are one of few, and what is read of them can't change. Long ones are not worth their memory.

@@ -81,18 +81,28 @@ class Connected(msgspec.Struct, frozen=True):
 
 @running.blocking
 def sign_upload(
-    object: str, content_type: str, min_size: int, max_size: int, expires_seconds: int, *, private: bool = False
+    object: str,
+    content_type: str,
+    min_size: int,
+    max_size: int,
+    expires_seconds: int,
+    *,
+    private: bool = False,
+    attachment: bool = False,
 ) -> Upload:
     """A V4-signed PUT that makes `object` of `content_type` with `min_size` to `max_size` bytes, once.
 
     No request with a local key, one to IAM's signBlob without (then it may raise StorageUnavailable). The signature
     binds type, size and that no such object is there yet, so what was checked can't be exchanged under its name later.
+    As an `attachment` it is saved and never shown by who opens it, whatever its type: no page of our media's origin.
     """
     headers = {
         "Content-Type": content_type,
         "x-goog-content-length-range": f"{min_size},{max_size}",
         "x-goog-if-generation-match": "0",
     }
+    if attachment:
+        headers["Content-Disposition"] = "attachment"  # which Cloud Storage keeps, and sends to all who read it
     connected = _connect()
     bucket = connected.private if private else connected.bucket
     # The client signs its own second, a little later than this: so the URL lives at least as long as we say.

@@ -46,7 +46,13 @@ def authorize(caller: Caller, request: UploadRequest) -> Uploads:
     uploads: list[Upload] = []
     for name, file in zip(names, request.files, strict=True):
         signed = storage.sign_upload(
-            name, file.content_type, file.size, file.size, EXPIRES_SECONDS, private=is_private(name)
+            name,
+            file.content_type,
+            file.size,
+            file.size,
+            EXPIRES_SECONDS,
+            private=is_private(name),
+            attachment=kind_of(file.content_type) == "file",
         )
         uploads.append(Upload(name, signed.method, signed.url, signed.headers, signed.expires_at))
     with db.connection() as conn:

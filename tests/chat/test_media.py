@@ -9,13 +9,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import pytest
 
 from infra.photos import make_photo
 from shared.kernel import clock, db, storage
 from shared.kernel.config import settings
 from shared.media.model import ORPHAN_MS, OrphansDue
 from tests.chat.talk import friends, history, text, upload, upload_photo, write
-from tests.client import Person, wait_until
+from tests.client import Person, send, wait_until
 from tests.media.test_orphans import AGE, DUE
 
 Problem = Callable[[httpx.Response, int, str], dict[str, Any]]
@@ -63,6 +64,26 @@ def test_every_kind_is_sent_and_read(alice: Person, bob: Person) -> None:
     edited = alice.patch(f"/v1/messages/{answers[1]['id']}", {"content": {"type": "photo", "caption": None}})
     assert edited["content"] == answers[1]["content"] | {"caption": None}
     assert fetch(edited["content"]["url"]).status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["text/html", "image/svg+xml", "application/javascript", "application/xhtml+xml"])
+def test_a_file_is_a_download_and_no_page_of_the_medias_origin(alice: Person, bob: Person, kind: str) -> None:
+    page = b"<html xmlns='http://www.w3.org/1999/xhtml'><script>alert(1)</script></html>"
+    file = {"variant": "actual", "content_type": kind, "size": len(page)}
+    (authorised,) = alice.post("/v1/uploads", {"purpose": "message", "files": [file]})["uploads"]
+    for field in ({}, {"Content-Disposition": "inline"}, {"Content-Disposition": ""}):
+        headers = {name: value for name, value in authorised["headers"].items() if name != "Content-Disposition"}
+        assert send(authorised | {"headers": headers | field}, page).status_code in (400, 403)
+    assert send(authorised, page).status_code == 200
+    content = write(alice, bob, {"type": "file", "object": authorised["object"], "name": "page.html"})["content"]
+    for method in ("GET", "HEAD"):
+        read = httpx.request(method, content["url"], trust_env=False)
+        assert (read.status_code, read.headers["content-disposition"]) == (200, "attachment")
+        assert read.headers["x-content-type-options"] == "nosniff"
+    # What is looked at in the app itself is shown.
+    photo = fetch(write(alice, bob, upload_photo(alice))["content"]["url"])
+    assert photo.headers["content-type"] == "image/jpeg"
+    assert "content-disposition" not in photo.headers
 
 
 def signed(url: str, key: bytes) -> str:

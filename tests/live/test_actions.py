@@ -87,6 +87,9 @@ def test_what_is_wrong_is_the_problem_that_http_has_with_every_fault(alice: Pers
         assert [(one["field"], one["code"]) for one in found] == [("post_id", "wrong_type"), ("emoji", "wrong_type")]
         found = refused(live, "unreact_to_post", {"emoji": "🔥"})["errors"]
         assert [(one["field"], one["code"]) for one in found] == [("post_id", "missing"), ("emoji", "unknown_field")]
+        for limit in ("1", 1.5, None, True):
+            found = refused(live, "list_messages", {"username": alice.username, "limit": limit})["errors"]
+            assert [(one["field"], one["code"]) for one in found] == [("limit", "wrong_type")]
         assert refused(live, "create_post", {})["code"] == "unknown_action"
         assert alice.get(f"/v1/posts/{post['id']}")["reactions"] == {}
 

@@ -389,10 +389,11 @@ def test_that_no_stack_runs_is_said_in_a_line(tmp_path: Path, stack: Stack):
     code, output, complaints = seed(tmp_path)
     assert (code, output, complaints.count("\n")) == (1, "", 1)
     assert "no stack runs on" in complaints
+    assert "what its ready line has as stack=" in complaints
     # One that was killed left its files.
     for name in ("stack.json", "env.json"):
         (tmp_path / name).write_text((stack.data / name).read_text().replace(stack.api, "http://127.0.0.1:9"))
-    code, output, complaints = seed(tmp_path)
+    code, output, complaints = seed(tmp_path / "stack.json")  # as ./dev up prints it
     assert (code, output, complaints.count("\n")) == (1, "", 1)
     assert "does not answer" in complaints
     assert "./dev up" in complaints
