@@ -20,7 +20,10 @@ async def list_chats(caller: Caller, query: ChatQuery) -> Encoded:
 
 @endpoint("DELETE /v1/chats/{username}", action=True)
 def clear_chat(caller: Caller, username: Username) -> None:
-    """Delete all messages of a chat, for you alone. It is in your list again with its next message."""
+    """Delete all messages of a chat, for you alone. It is in your list again with its next message.
+
+    Your devices hear `resync`, as they do when you accept or decline one.
+    """
     actions.clear(caller, username)
 
 

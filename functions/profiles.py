@@ -19,7 +19,8 @@ def edit_profile(caller: Caller, body: ProfileEdit) -> Me:
     """Change your profile: what is absent stays as it is; null clears the bio, the birthday or the links.
 
     A name has 1 to 50 characters, a bio up to 150, a link up to 200; there can be 5 links, http or https. Of the
-    settings, `presence` is changed here: who hides when they are here doesn't see it of others either.
+    settings, `presence` is changed here: who hides when they are here doesn't see it of others either. Those
+    who watch just then are told `offline`, with no `last_seen`, and how it is when it shows again.
     """
     actions.edit(caller, body)
     return accounts.me(caller)

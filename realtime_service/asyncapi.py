@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from realtime_service.connection import BURST, MAX_FRAME, PER_SECOND
+from realtime_service.connection import BURST, MAX_ASKED, MAX_FRAME, PER_SECOND
 from realtime_service.frames import SUBPROTOCOLS
 from realtime_service.protocol import ACTIONS, EVENTS, OWN
 from shared.kernel import openapi
@@ -24,9 +24,10 @@ signed in by the session cookie with an `Origin` of ours, by `Authorization: Bea
 Events of your own have a growing `seq`, and are kept for a day: reconnect, send `resume` with the last `seq` first, and
 nothing is missed or told twice. At `resync` read over HTTP.
 
-A frame holds at most {MAX_FRAME // 1024} KiB; {PER_SECOND:.0f} a second are taken, {BURST:.0f} at once. Close codes:
-4400 bad frame, 4401 not signed in or session ended, 4408 idle, 4413 frame too large, 4429 too fast, 1013 slow reader,
-1001 going away, with `{{"reconnect_in_ms": n}}` as the reason."""
+A frame holds at most {MAX_FRAME // 1024} KiB; {PER_SECOND:.0f} a second are taken, {BURST:.0f} at once. While
+{MAX_ASKED} requests wait for one to be answered, a further one is refused at once: 429, `too_many_waiting`.
+Close codes: 4400 bad frame, 4401 not signed in or session ended, 4408 idle, 4413 frame too large, 4429 too fast, 1013
+slow reader, 1001 going away, with `{{"reconnect_in_ms": n}}` as the reason."""
 
 
 @cache

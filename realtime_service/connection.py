@@ -15,6 +15,7 @@ from realtime_service.intake import Intake
 from realtime_service.protocol import Resumed
 from shared.kernel import cache, clock, codec
 from shared.kernel.problems import Unavailable, Unreadable
+from shared.live.publish import KEPT_EVENTS
 
 if TYPE_CHECKING:
     from realtime_service.topic import Topic
@@ -25,6 +26,9 @@ MAX_UNSENT: Final = 1 << 20
 MAX_ID: Final = 64
 PER_SECOND: Final = 20.0
 BURST: Final = 40.0
+# So many requests may wait for one to be answered, and so many events for those before them: as many as are kept.
+MAX_ASKED: Final = int(BURST)
+MAX_HELD: Final = KEPT_EVENTS
 CLOSE_SECONDS: Final = 2.0
 # What comes live waits so long for a `resume`: a client that sends it first hears all in order.
 RESUME_SECONDS: Final = 0.25
@@ -36,7 +40,7 @@ _DATA: Final[dict[Codec, WSMsgType]] = {"json": WSMsgType.TEXT, "msgpack": WSMsg
 # Takes a socket in, and gives the cut that its first catch_up mends; 0 for one that is refused.
 Admit = Callable[["Connection"], Awaitable[int]]
 Tell = Callable[["Connection"], None]
-Missed = Callable[[int], Awaitable[list[Event] | None]]
+Missed = Callable[[int], Awaitable[list[Event] | inbox.Gap]]
 _log: Final = logging.getLogger("live")
 
 
@@ -112,13 +116,14 @@ class Connection(WSListener):
         self._allowed_at = self.heard_at
         self._closing = False
         self._admitted: asyncio.Task[None] | None = None
-        # What is asked; or, a string, why it is to be closed after what was asked before.
-        self._requests: asyncio.Queue[dict[str, Any] | str] = asyncio.Queue()
+        # What is asked, as it came: read, it may be sixty times as large. A string: why it is to be closed after that.
+        self._requests: asyncio.Queue[bytes | str] = asyncio.Queue()
 
     @property
     def is_open(self) -> bool:
         """Whether it can be written to."""
-        return not self._closing and self._transport is not None
+        transport = self._transport
+        return not self._closing and transport is not None and not transport.is_close_frame_sent
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Authenticate first; frames that come before are answered after."""
@@ -192,7 +197,10 @@ class Connection(WSListener):
     def deliver(self, event: Event) -> None:
         """Send an event, once and in order."""
         if self._waiting is not None and event.seq is not None:
-            self._waiting.append(event)
+            if len(self._waiting) < MAX_HELD:
+                self._waiting.append(event)
+            else:
+                self.close_soon(1013, "slow reader")  # the hub goes through its user's sockets
         else:
             self._send(event)
 
@@ -248,17 +256,24 @@ class Connection(WSListener):
         return True
 
     def _take(self, body: bytes) -> None:
+        if self._requests.qsize() < MAX_ASKED:
+            self._requests.put_nowait(body)
+        elif (request := self._read(body)) is not None:
+            self._write(requests.refuse(self, request))
+
+    def _read(self, body: bytes) -> dict[str, Any] | None:
+        """The request; None for a frame that nobody could reply to, which closes the socket."""
         try:
             request = codec.unpack(body, self.format)
         except Unreadable:
             if self.format == "json" and not _is_utf8(body):
                 self.close(1007, "not UTF-8")
-                return
+                return None
             request = None
         if isinstance(request, dict) and _is_id(cast("dict[Any, Any]", request).get("id")):
-            self._requests.put_nowait(request)
-        else:
-            self.close(4400, "bad frame")
+            return cast("dict[str, Any]", request)
+        self.close(4400, "bad frame")
+        return None
 
     async def _serve(self) -> None:
         try:
@@ -280,10 +295,10 @@ class Connection(WSListener):
             await self._answer(first)
         await self.catch_up(lambda seq: inbox.newer(self.user_id, seq), mend=cut)
 
-    async def _answer(self, request: dict[str, Any] | str) -> None:
-        if isinstance(request, str):
-            self.close(1001, request)
-        else:
+    async def _answer(self, asked: bytes | str) -> None:
+        if isinstance(asked, str):
+            self.close(1001, asked)
+        elif (request := self._read(asked)) is not None:
             self._write(await requests.answer(self, request))
 
     async def resume(self, after: int) -> Resumed:
@@ -302,7 +317,7 @@ class Connection(WSListener):
         return self.cuts
 
     async def catch_up(self, missed: Missed, after: int | None = None, *, mend: int = 0) -> bool:
-        """Send what `missed` gives past `after`, or past what was sent last; `resync` for None. Whether it was whole.
+        """Send what `missed` gives past `after`, or past what was sent last; `resync` for a gap. Whether it was whole.
 
         What comes in meanwhile waits, so that it is neither sent twice nor before what it follows. One at a time. What
         is of before this socket began is sent once; what is of after it has been sent, or is as it comes.
@@ -312,15 +327,20 @@ class Connection(WSListener):
             if mend == self.cuts:
                 self._cut = False  # and not after the read: it may be cut again meanwhile
             try:
-                events = await missed(self.last_seq if after is None else after)
+                found = await missed(self.last_seq if after is None else after)
             except (cache.CacheUnavailable, cache.ReplyError):
-                events = None
+                found = inbox.Gap(0)
             except BaseException:
                 self._release()
                 raise
-            if events is None:
+            if isinstance(found, inbox.Gap):
                 self.resync()
-            for event in events or ():
+                self._release()
+                if after is None:
+                    # What was before is read anew now: it is missed no more when this is asked again.
+                    self.last_seq = max(self.last_seq, found.upto)
+                return False
+            for event in found:
                 if event.seq is not None and event.seq <= self.began_at:
                     # Something newer may have been sent before: the next resume goes on from there.
                     self._sent = max(self._sent, event.seq)
@@ -329,10 +349,10 @@ class Connection(WSListener):
                     self._send(event)
                 if self._unflushed > TOGETHER:
                     await self._taken()
-            if events is not None and after is not None:
+            if after is not None:
                 self.began_at = 0
             self._release()
-            return events is not None
+            return True
 
     def _hold(self) -> None:
         if self._waiting is None:
@@ -363,14 +383,17 @@ class Connection(WSListener):
             await asyncio.sleep(0.02)
 
     def flush(self) -> None:
-        """Write what waits."""
-        unwritten, stream = self._unwritten, self._stream
-        if not unwritten or stream is None or self._transport is None or self._transport.is_close_frame_sent:
+        """Write what waits; nothing after a close frame (RFC 6455, 5.5.1), as the parser sends one by itself."""
+        unwritten, stream, transport = self._unwritten, self._stream, self._transport
+        if not unwritten or stream is None or transport is None:
             return
         data = unwritten[0] if len(unwritten) == 1 else b"".join(unwritten)
         unwritten.clear()
         self._unflushed = 0
-        stream.write(data)
+        if transport.is_close_frame_sent:
+            self._closing = True
+        else:
+            stream.write(data)
 
 
 def _is_utf8(body: bytes) -> bool:

@@ -12,6 +12,7 @@ import msgspec
 from realtime_service import inbox
 from realtime_service.bus import Bus
 from realtime_service.frames import Event
+from realtime_service.here import TOGETHER, Here
 from realtime_service.presence import LOOK_SECONDS, TypingHere
 from realtime_service.topics import Topics
 from shared.kernel import cache, ids, sessions
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from realtime_service.connection import Connection
 
 RECHECK_SECONDS: Final = 30.0
-TOGETHER: Final = 500
 _SEQ: Final = re.compile(rb'\{"event":"[a-z_.]+","seq":(\d+),')
 _log: Final = logging.getLogger("live.hub")
 
@@ -44,6 +44,7 @@ class Hub:
 
     def __init__(self, instance_id: str):
         self.instance_id = instance_id
+        self._here = Here(instance_id)
         self.users: dict[int, set[Connection]] = {}
         self.bus = Bus(self._heard, self._relinked, self._unlinked)
         self.topics = Topics(self.bus)
@@ -72,7 +73,7 @@ class Hub:
         """Take a socket in; returns when its user's channel is heard. Raises CacheUnavailable."""
         self.users.setdefault(connection.user_id, set()).add(connection)
         # Present first: what only those who are here are told is told from when their channel is heard.
-        await self._tell_presence(connection.user_id)
+        await asyncio.shield(self._here.say(connection.user_id))
         await self.bus.subscribe(channel(connection.user_id))
 
     def remove(self, connection: "Connection") -> None:
@@ -85,7 +86,7 @@ class Hub:
         if not here:
             del self.users[connection.user_id]
             self.bus.unsubscribe(channel(connection.user_id))
-            self._background(self._tell_presence(connection.user_id))
+            self._here.say(connection.user_id)
 
     def connections(self) -> "list[Connection]":
         """Every socket."""
@@ -142,14 +143,7 @@ class Hub:
                     connection.close(1011, "internal error")
 
     async def _catch_up_one(self, connection: "Connection", *, mend: int) -> None:
-        async def missed(seq: int) -> list[Event] | None:
-            events = await inbox.since(connection.user_id, seq, linked=True)
-            if events is None:
-                # What was before is read anew now: it is missed no more when this is asked again.
-                connection.last_seq = max(connection.last_seq, self._floor)
-            return events
-
-        await connection.catch_up(missed, mend=mend)
+        await connection.catch_up(lambda seq: inbox.since(connection.user_id, seq, linked=True), mend=mend)
 
     async def _recheck_sessions(self) -> None:
         # An end is heard at once; this catches one that was published while the link was down.
@@ -177,15 +171,6 @@ class Hub:
             if some:
                 await cache.run(presence.here(some, self.instance_id))
 
-    async def _tell_presence(self, user_id: int) -> None:
-        with contextlib.suppress(cache.CacheUnavailable):
-            await cache.run(presence.here([user_id], self.instance_id))
-
-    def _background(self, work: "asyncio.Future[None] | object") -> None:
-        task = asyncio.ensure_future(work)  # type: ignore[arg-type]
-        _tasks.add(task)
-        task.add_done_callback(_tasks.discard)
-
 
 async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
     """Do `work` again and again. A store that is away, or a fault, is for the next time: no socket is closed for it."""
@@ -197,6 +182,3 @@ async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
             _log.warning("can't look after the sockets just now", extra={"reason": str(fault)})
         except Exception:
             _log.exception("looking after the sockets failed")
-
-
-_tasks: "set[asyncio.Future[None]]" = set()

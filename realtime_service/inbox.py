@@ -2,29 +2,30 @@
 
 import math
 import time
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from realtime_service.frames import Event
 from shared.kernel import cache, ids
 from shared.live.publish import BOOT_FLOOR, KEPT_SECONDS
 
 # Whether the inbox is whole since `after`, and what is in it since then. KEYS: inbox, its floor, the floor of all, when
-# something was last left out of it.
+# something was last left out of it. {0, n}: it is not, and what is missed is of n or before.
 _SINCE: Final = cache.Script("""
 local after = tonumber(ARGV[1])
-if after < tonumber(redis.call('GET', KEYS[4]) or '0') then return {0} end
+local time = redis.call('TIME')
+local now, kept = time[1] * 1000000 + time[2], tonumber(ARGV[3]) * 1000000
+local gap = {0, now - 1}
+if after < tonumber(redis.call('GET', KEYS[4]) or '0') then return gap end
 local floor = tonumber(redis.call('GET', KEYS[2]) or 'inf')
 local known = redis.call('EXISTS', KEYS[3]) == 1
 local boot = tonumber(redis.call('GET', KEYS[3]) or '0')
-local time = redis.call('TIME')
-local now, kept = time[1] * 1000000 + time[2], tonumber(ARGV[3]) * 1000000
 -- Who was linked, but for a moment, to this very Redis has missed only what is newer; the rest needn't be known.
 local linked = ARGV[2] == '1'
 if redis.call('EXISTS', KEYS[1]) == 0 then
   if linked and after >= boot then return {1, {}} end
   -- Had there been an event since, within what is kept, its inbox would be there.
   if known and after >= boot and after <= now and after > now - kept then return {1, {}} end
-  return {0}
+  return gap
 end
 local info = redis.call('XINFO', 'STREAM', KEYS[1])
 local last, deleted, added, length, first = 0, 0, 0, 0, 0
@@ -36,12 +37,12 @@ for i = 1, #info, 2 do
   if info[i] == 'max-deleted-entry-id' then deleted = tonumber(string.match(info[i + 1], '^%d+')) end
 end
 -- What MAXLEN trims is no deletion to XINFO: then only from the first that is left on is it whole.
-if added > length and after < first then return {0} end
-if after < boot or after < deleted then return {0} end
+if added > length and after < first then return gap end
+if after < boot or after < deleted then return gap end
 if not linked then
   -- Nor was there one before this inbox began, if another would still have been kept then.
-  if after < floor and not (known and after > floor - kept) then return {0} end
-  if after > last and not (known and after <= now) then return {0} end
+  if after < floor and not (known and after > floor - kept) then return gap end
+  if after > last and not (known and after <= now) then return gap end
 end
 return {1, redis.call('XRANGE', KEYS[1], string.format('(%s-0', ARGV[1]), '+')}
 """)
@@ -57,8 +58,14 @@ return floor
 """)
 
 
-async def since(user_id: int, after: int, *, linked: bool = False) -> list[Event] | None:
-    """The events past `after`, in order; None if some may be missing: then the client reads anew.
+class Gap(NamedTuple):
+    """Some events may be missing, of up to this seq: what comes later has a greater one. The client reads anew."""
+
+    upto: int
+
+
+async def since(user_id: int, after: int, *, linked: bool = False) -> list[Event] | Gap:
+    """The events past `after`, in order, unless some may be missing.
 
     `linked`: `after` is known to be of this Redis, though its inbox may have begun later.
     """
@@ -69,7 +76,7 @@ async def since(user_id: int, after: int, *, linked: bool = False) -> list[Event
     )
     (reply,) = await cache.run(command)
     if not reply[0]:
-        return None
+        return Gap(reply[1])
     return [_event(entry) for entry in reply[1]]
 
 

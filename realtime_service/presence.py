@@ -18,6 +18,7 @@ from shared.kernel.problems import NotFound
 from shared.presence import actions, reads
 from shared.presence.model import PresenceChanged, Typed
 from shared.profiles import reads as profiles
+from shared.visibility import accepted
 
 TOGETHER: Final = 500
 LOOK_SECONDS: Final = 1.0
@@ -40,7 +41,9 @@ class PresenceTopic(Topic):
         self.saw(int(payload))
 
     def look(self, seen: Seen) -> bytes:
-        """As seen, unless it is known here that they are here longer."""
+        """As seen, unless it is known here that they are here longer, or it is hidden."""
+        if seen.hidden:
+            return seen.state
         self.saw(seen.until)
         return _state(self.username, self.until)
 
@@ -54,13 +57,20 @@ class PresenceTopic(Topic):
 
 
 async def see(caller: Caller, user_id: int) -> Seen:
-    """A user's presence, as the caller may see it. Raises NotFound."""
+    """A user's presence, as the caller may see it: hidden where but for the setting of one they would see it.
+
+    Raises NotFound, CacheUnavailable.
+    """
     profile = await profiles.profile_of(caller, user_id)
-    if profile.presence is msgspec.UNSET:
+    value, reply = await cache.run(("GET", accepted.key(user_id, caller.user_id)), reads.ask(user_id))
+    rests_on = frozenset((user_id,))
+    if profile.presence is not msgspec.UNSET:
+        until = reads.until_in(reply)
+        return Seen(_state(profile.user.username, until), rests_on, until)
+    follows = profile.viewer is not None and profile.viewer.followed_by
+    if not await accepted.shows_presence(user_id, caller.user_id, follows=follows, value=value):
         raise NotFound
-    (reply,) = await cache.run(reads.ask(user_id))
-    until = reads.until_in(reply)
-    return Seen(_state(profile.user.username, until), frozenset((user_id,)), until)
+    return Seen(_state(profile.user.username, 0), rests_on, hidden=True)
 
 
 def _state(username: str, until: int) -> bytes:

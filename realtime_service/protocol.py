@@ -160,12 +160,13 @@ EVENTS: Final[dict[str, Event]] = {
     "message.reacted": Event(MessageReacted, True, "Somebody reacted to a message, or takes it back."),
     "post.metrics": Event(PostMetrics, False, "To subscribers: a post is counted anew, at most twice a second."),
     "comment.metrics": Event(CommentMetrics, False, "To subscribers: a comment is counted anew."),
-    "presence.changed": Event(PresenceChanged, False, "To subscribers: somebody came, or went."),
+    "presence.changed": Event(PresenceChanged, False, "To subscribers: somebody came, went, or hides it."),
     "typing": Event(Typed, False, "Somebody types to you, or does so no more."),
     "session.ended": Event(SessionEnded, False, "You were signed out here."),
     "resync": Event(
         Nothing,
         False,
-        "Something may have been missed, or you blocked or muted, or no more: read over HTTP, and subscribe anew.",
+        "Something may have been missed; or you blocked or muted, or no more, or accepted, declined or cleared a chat: "
+        "read over HTTP, and subscribe anew.",
     ),
 }

@@ -10,7 +10,7 @@ from realtime_service.frames import encode
 from realtime_service.protocol import ACTIONS, Nothing, Pong, Request, Resume, Subscribed, Topics, Typing
 from shared.kernel import action, clock, codec, guard, http, ledger, log
 from shared.kernel.endpoint import Caller, Encoded, Username, read_path_parameter
-from shared.kernel.problems import InternalError, Problem, Unauthorized, Unreadable
+from shared.kernel.problems import InternalError, Problem, TooManyRequests, Unauthorized, Unreadable
 from shared.presence import actions as presence
 
 if TYPE_CHECKING:
@@ -51,6 +51,13 @@ async def answer(connection: "Connection", request: dict[str, Any]) -> bytes:
             ledger=trips,
         )
     return frame
+
+
+def refuse(connection: "Connection", request: dict[str, Any]) -> bytes:
+    """The frame with the reply to one request more than may wait."""
+    problem = TooManyRequests(1, "too_many_waiting", "Wait until what you asked before has been answered.")
+    reply = {"reply_to": request["id"], "ok": False, "error": problem.document(http.new_request_id())}
+    return encode(reply, connection.format)
 
 
 async def _act(connection: "Connection", name: str, data: dict[str, Any]) -> Any:

@@ -17,25 +17,38 @@ class Seen(NamedTuple):
     """A topic's state as a user may see it, and the ids of what could hide it: people, and what it hangs on.
 
     `version` is one that the state has, or has left behind. Of somebody's presence, `until` is until when they are or
-    were here.
+    were here; `hidden`: one of the two hides theirs just now, so that it shows to nobody new.
     """
 
     state: bytes
     rests_on: frozenset[int]
     until: int = 0
     version: int = 0
+    hidden: bool = False
+
+
+class Look:
+    """A look under way at what a subscriber may see; `again`: they are told also what they know already."""
+
+    __slots__ = ("again",)
+
+    def __init__(self, *, again: bool):
+        self.again = again
 
 
 class Topic:
     """One subject that somebody here subscribes to: by the name that they know, on the channel of its id."""
 
-    __slots__ = ("channel", "due", "name", "newest", "rests_on", "sent_at", "subscribers", "version")
+    __slots__ = ("blind", "channel", "due", "looks", "name", "newest", "rests_on", "sent_at", "subscribers", "version")
 
     def __init__(self, name: str, channel: str, seen: Seen):
         self.name = name
         self.channel = channel
         self.rests_on = seen.rests_on
         self.subscribers: set[Connection] = set()
+        # Those of them from whom it is hidden just now, and the latest look under way for each.
+        self.blind: set[Connection] = set()
+        self.looks: dict[Connection, Look] = {}
         self.version = seen.version
         self.newest = seen.state
         self.sent_at = 0.0
@@ -71,7 +84,29 @@ class Topic:
         self.sent_at = asyncio.get_running_loop().time()
         event = self.event(self.newest)
         for connection in self.subscribers:
-            connection.deliver(event)
+            if connection not in self.blind:
+                connection.deliver(event)
+
+    def begin_look(self, connection: "Connection", *, again: bool) -> Look:
+        """Look anew at what a subscriber may see, in place of a look under way."""
+        earlier = self.looks.get(connection)
+        look = self.looks[connection] = Look(again=again or (earlier is not None and earlier.again))
+        return look
+
+    def show(self, connection: "Connection", seen: Seen, *, again: bool) -> None:
+        """Tell a subscriber how it is: `again`, or because it is hidden from them from now on, or no more."""
+        was_hidden = connection in self.blind
+        (self.blind.add if seen.hidden else self.blind.discard)(connection)
+        if again or seen.hidden != was_hidden:
+            state = self.look(seen)
+            if seen.hidden or self.due is None:  # else all are told in a moment
+                connection.deliver(self.event(state))
+
+    def leave(self, connection: "Connection") -> None:
+        """A socket subscribes no more."""
+        self.subscribers.discard(connection)
+        self.blind.discard(connection)
+        self.looks.pop(connection, None)
 
     def end(self) -> None:
         """Nobody subscribes any more."""

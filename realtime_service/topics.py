@@ -2,7 +2,8 @@
 
 A topic is a channel; its news are the whole state, so the newest is all that counts: counts have the version of the row
 they tell of. At most two a second go out, the last one always. A subscription ends when its socket does, and when what
-it is about is hidden from its user: what may change that is told on one channel that every instance hears.
+it is about is hidden from its user: what may change that is told on one channel that every instance hears. Only while
+somebody hides when they are here it goes on, and shows nobody here.
 """
 
 import asyncio
@@ -81,7 +82,7 @@ class Topics:
             # Heard before it is read: nothing falls between.
             await asyncio.gather(*[self._bus.subscribe(TOPIC + channel) for channel in channels.values()])
             looked = await asyncio.gather(*[_look(connection, channel) for channel in channels.values()])
-            seen = {name: one for name, one in zip(channels, looked, strict=True) if one is not None}
+            seen = {name: one for name, one in zip(channels, looked, strict=True) if one is not None and not one.hidden}
             errors = [_absent(places[name]) for name in wanted if name not in seen]
             if errors:
                 raise Invalid(errors)
@@ -101,7 +102,7 @@ class Topics:
         for name in _known(list(names)):
             topic = connection.topics.pop(name, None)
             if topic is not None:
-                topic.subscribers.discard(connection)
+                topic.leave(connection)
                 self._forget_if_unused(topic.channel)
         if not connection.topics:
             self._sockets[connection.user_id].discard(connection)
@@ -161,7 +162,7 @@ class Topics:
     def _recheck(self, hidden: Hidden | None) -> None:
         pairs = self._all() if hidden is None else self._touched(hidden)
         if pairs:
-            task = asyncio.get_running_loop().create_task(self._look_again(pairs, tell=hidden is None))
+            task = asyncio.get_running_loop().create_task(self._look_again(pairs, again=hidden is None))
             self._checks.add(task)
             task.add_done_callback(self._checks.discard)
 
@@ -179,14 +180,17 @@ class Topics:
             pairs |= {(one, topic) for one in self._sockets.get(user_id, ()) for topic in one.topics.values()}
         return list(pairs)
 
-    async def _look_again(self, pairs: "list[tuple[Connection, Topic]]", *, tell: bool) -> None:
+    async def _look_again(self, pairs: "list[tuple[Connection, Topic]]", *, again: bool) -> None:
         for start in range(0, len(pairs), TOGETHER):
-            some = pairs[start : start + TOGETHER]
+            some = [pair for pair in pairs[start : start + TOGETHER] if pair[0] in pair[1].subscribers]
+            looks = [topic.begin_look(connection, again=again) for connection, topic in some]
             found = await asyncio.gather(*[_look(*_channels(pair)) for pair in some], return_exceptions=True)
-            for (connection, topic), seen in zip(some, found, strict=True):
+            for (connection, topic), look, seen in zip(some, looks, found, strict=True):
+                if topic.looks.get(connection) is not look:
+                    continue  # it ended, or a later look, which may have seen more, is under way or done
+                del topic.looks[connection]
                 if isinstance(seen, Seen):
-                    if tell:
-                        connection.deliver(topic.event(topic.look(seen)))
+                    topic.show(connection, seen, again=look.again)
                     continue
                 self.unsubscribe(connection, [topic.name])
                 if seen is not None:

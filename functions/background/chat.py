@@ -1,6 +1,6 @@
 """Chat: what is cached of it, and telling both of the two."""
 
-from shared.chat import live, reads
+from shared.chat import live
 from shared.chat.model import (
     ChatChanged,
     MessageDeleted,
@@ -27,5 +27,5 @@ def push_acknowledgement(event: MessagesAcknowledged) -> None:
 
 @on(ChatChanged)
 def project_chat(event: ChatChanged) -> None:
-    """Drop what is cached of a chat, and end what is seen by those alone who have accepted each other's."""
-    reads.refresh(event.user_id, event.other_id, box=True)
+    """Drop what is cached of a chat, end what only those see who have accepted each other's, and tell one's devices."""
+    live.push_change(event)

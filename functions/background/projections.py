@@ -12,7 +12,7 @@ from shared.profiles.model import BlockChanged, FollowChanged, MuteChanged, User
 @on(UserChanged)
 def project_users(event: UserChanged) -> None:
     """Bring a user's card and profile up to date."""
-    profiles.refresh([event.user_id], hid=event.hid)
+    profiles.refresh([event.user_id], presence=event.presence)
 
 
 @on(FollowChanged, BlockChanged, MuteChanged)

@@ -14,6 +14,7 @@ import msgspec
 
 from shared.chat import projection, reads, store
 from shared.chat.model import (
+    ChatChanged,
     ChatEvent,
     MessageDeleted,
     MessageEdited,
@@ -144,6 +145,14 @@ def push_watermarks(event: ChatEvent) -> None:
         )
         once = f"watermarks:{ids.encode(event.user_id)}{ids.encode(event.other_id)}{ids.encode(hearer)}"
         publish.deliver([hearer], "message.acknowledged", told, once=once, version=row.version)
+
+
+def push_change(event: ChatChanged) -> None:
+    """Have one's own devices read anew what one has cleared, accepted or declined; the other hears nothing of it."""
+    reads.refresh(event.user_id, event.other_id, box=True)
+    if event.version and all(user.active for user in profiles.states_of([event.user_id])):
+        once = f"resync:chat:{ids.encode(event.user_id)}{ids.encode(event.other_id)}"
+        publish.deliver([event.user_id], "resync", b"{}", once=once, version=event.version)
 
 
 def _encoded_id(up_to: int) -> bytes:

@@ -269,7 +269,12 @@ class MessagesAcknowledged(ChatEvent, frozen=True):
 
 
 class ChatChanged(ChatEvent, frozen=True):
-    """`user_id` cleared, accepted or declined the chat, or what they sent in it was erased."""
+    """`user_id` cleared, accepted or declined the chat, which made it this `version` of theirs.
+
+    0: what they sent in it was erased, and they have no devices any more.
+    """
+
+    version: int = 0
 
 
 def excerpt_of(content: Mapping[str, Any]) -> str:

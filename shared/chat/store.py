@@ -150,6 +150,7 @@ def _hidden_by(user_id: str) -> str:
 def _told(event: type[ChatEvent], source: str, other_id: str) -> str:
     """The part of a statement that puts an event of `:user_id` in the outbox, of each row of `source`."""
     more = ", 'message_id', id" if issubclass(event, MessageEvent) else ""
+    more += ", 'version', version" if event is ChatChanged else ""
     return f"""told_{event.topic} AS (
   INSERT INTO outbox (topic, payload, trace, created_at)
   SELECT '{event.topic}',

@@ -6,9 +6,10 @@ import msgspec
 
 from shared.accounts.model import ProfileEdit
 from shared.feed.model import FEEDS
-from shared.kernel import clock, db, events, ids, log
+from shared.kernel import cache, clock, db, events, ids, log
 from shared.kernel.endpoint import Caller, Username
 from shared.kernel.problems import Invalid, NotFound
+from shared.live import publish as live
 from shared.media import actions as media
 from shared.media.model import Variant
 from shared.notifications import actions as notifications
@@ -30,11 +31,13 @@ def edit(caller: Caller, change: ProfileEdit) -> None:
     params["shows_presence"] = None if shows is msgspec.UNSET else shows
     if change == ProfileEdit():
         return
+    # Who watches is told at once, and by the event again.
+    told = [] if shows is msgspec.UNSET else [live.hidden(caller.user_id)]
     with db.transaction() as conn:
         row = store.EDIT.maybe(conn, user_id=caller.user_id, **params)
         if row is not None:
-            events.emit(conn, UserChanged(caller.user_id, hid=shows is False))
-    _show(row)
+            events.emit(conn, UserChanged(caller.user_id, presence=bool(told)))
+    _show(row, *told)
 
 
 def change_picture(caller: Caller, new: NewPicture) -> None:
@@ -71,9 +74,9 @@ def _set_picture(caller: Caller, picture: str | None, wanted: list[media.Wanted]
     return row
 
 
-def _show(row: store.UserRow | None) -> None:
+def _show(row: store.UserRow | None, *told: cache.Command) -> None:
     if row is not None:
-        events.after_commit(*projection.rows([row]))
+        events.after_commit(*projection.rows([row]), *told)
 
 
 def follow(caller: Caller, username: Username) -> Profile:

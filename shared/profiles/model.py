@@ -76,12 +76,12 @@ class ListedUser(msgspec.Struct, frozen=True):
 class UserChanged(Event, frozen=True):
     """A user signed up, or their profile, counts or state changed.
 
-    `came_or_went`: suspended, or that no more. `hid`: they show no more when they are here.
+    `came_or_went`: suspended, or that no more. `presence`: they hide when they are here, or show it, from now on.
     """
 
     user_id: int
     came_or_went: bool = False
-    hid: bool = False
+    presence: bool = False
 
 
 class FollowChanged(Event, frozen=True):

@@ -271,14 +271,14 @@ def followers_after(user_id: int, after: int, limit: int) -> list[tuple[int, int
     return [(row.user_id, row.follow_id) for row in found]
 
 
-def refresh(user_ids: Sequence[int], *, hid: bool = False) -> None:
+def refresh(user_ids: Sequence[int], *, presence: bool = False) -> None:
     """Bring users in Redis up to date. Raises CacheUnavailable, DatabaseUnavailable.
 
-    `hid`: they show no more when they are here.
+    `presence`: they hide when they are here, or show it, from now on.
     """
     found = projection.load(user_ids)
-    gone = [row.id for row in found if hid or row.state != "active"]
-    cache.run_sync(*projection.rows(found), *([live.hidden(*gone)] if gone else []))
+    changed = [row.id for row in found if presence or row.state != "active"]
+    cache.run_sync(*projection.rows(found), *([live.hidden(*changed)] if changed else []))
 
 
 def refresh_relationship(user_id: int, other_id: int, *, block: bool = False) -> None:

@@ -12,13 +12,14 @@ from shared.chat.model import MessageEdited, MessageSent
 from shared.kernel import cache, ids
 from shared.live import publish
 from tests.chat.talk import friends, history, text, write
-from tests.client import Live, Person, standing_still, wait_until
+from tests.client import Live, Person, standing_still
 from tests.feed.merging import id_of
 from tests.heard import wait_until_heard
 from tests.live.devices import bad_day
 
 SENT = 60
 AT_ONCE = 6
+PATIENCE_SECONDS = 60.0
 
 
 def created(events: list[dict[str, Any]]) -> list[str]:
@@ -39,7 +40,9 @@ def test_all_devices_hear_a_busy_chat_in_order(stack: Stack, alice: Person, bob:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             sent = sorted(itertools.chain.from_iterable(pool.map(send, senders)))
         assert sent == [message["id"] for message in reversed(history(alice, bob))]
-        wait_until(lambda: all(len(created(device.drain())) >= SENT for device in devices), 60)
+        for device in devices:
+            while len(created(device.events)) < SENT:
+                device.receive(PATIENCE_SECONDS)
         wait_until_heard(stack)
         for device in devices:
             assert created(device.drain()) == sent

@@ -18,8 +18,9 @@ from websockets.typing import Subprotocol
 
 from infra.local.stack import Stack
 from realtime_service import inbox
-from shared.kernel import cache
+from shared.kernel import cache, clock, ids
 from shared.live import publish
+from shared.presence import reads as presences
 from shared.profiles import reads as profiles
 from tests.client import Live, Person, wait_until
 
@@ -191,6 +192,25 @@ def test_a_cut_link_to_redis_loses_nothing_and_repeats_nothing(stack: Stack, ali
             cache.run_sync(("CLIENT", "KILL", "TYPE", "PUBSUB"))
             send(alice_id, range(start + 50, start + 100))
         assert heard_up_to(499, live) == list(range(500))
+
+
+def test_a_gap_is_told_once_however_often_the_link_is_cut_after_it(stack: Stack, alice: Person) -> None:
+    alice_id = id_of(alice)
+    here, mark = presences.key(alice_id), f"inbox:missed:{ids.encode(alice_id)}"
+
+    def left_out() -> bool:
+        # She counts as gone, as she would had Redis lost it, and is spared an event.
+        cache.run_sync(("DEL", here), ("ZADD", here, clock.now_ms() - 1, "gone"))
+        publish.present([alice_id])
+        return cache.run_sync(("EXISTS", mark)) == [1]
+
+    with alice.live() as live:
+        wait_until(left_out)
+        cut_and_mended(alice_id)
+        live.event("resync")
+        cut_and_mended(alice_id)
+        send(alice_id, range(1))  # it waits until her inbox has been read
+        assert heard_up_to(0, live) == [{}, 0]
 
 
 def test_a_link_cut_while_events_go_out_loses_none_of_them_for_any_socket(

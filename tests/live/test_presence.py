@@ -3,81 +3,19 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from infra.local.stack import Stack
 from shared.kernel import cache
-from shared.kernel.config import settings
 from shared.presence.reads import key
 from tests.chat.talk import write
-from tests.client import Format, Live, Person, sign_up, wait_until
+from tests.client import Format, Person, sign_up, wait_until
 from tests.feed.merging import id_of
 from tests.live.instances import instance
-
-NOTHING = {"topics": ["post:0000000000000"]}
-ONLINE = {"presence": "online", "last_seen": None}
-
-
-def away_seconds() -> int:
-    return settings().live_away_seconds
-
-
-def presence_of(viewer: Person, owner: Person) -> dict[str, Any] | None:
-    """As the profile shows it."""
-    return viewer.get(f"/v1/users/{owner.username}").get("presence")
-
-
-def heard(live: Live, owner: Person) -> list[dict[str, Any]]:
-    """What came of somebody's presence so far."""
-    live.drain()
-    return came(live, owner)
-
-
-def came(live: Live, owner: Person) -> list[dict[str, Any]]:
-    found = [event for event in live.events if event["event"] == "presence.changed"]
-    assert all("seq" not in event for event in found)
-    assert all(event["data"].keys() == {"username", "presence", "last_seen"} for event in found)
-    return [event["data"] for event in found if event["data"]["username"] == owner.username]
-
-
-def comes(live: Live, owner: Person, *wanted: str) -> list[dict[str, Any]]:
-    """All that came of somebody's presence, once that is as many as are wanted: just these, in order."""
-    until = time.monotonic() + away_seconds() + 10
-    while len(came(live, owner)) < len(wanted):
-        live.receive(until - time.monotonic())
-    found = heard(live, owner)
-    assert [one["presence"] for one in found] == list(wanted)
-    return found
-
-
-def subscribe(live: Live, owner: Person) -> None:
-    name = f"presence:{owner.username}"
-    reply = live.act("subscribe", {"topics": [name]})
-    assert reply["ok"], reply
-    assert name in reply["data"]["topics"]
-
-
-def is_refused(live: Live, owner: Person) -> bool:
-    """Whether somebody's presence is hidden, just as that of nobody is."""
-    names = [f"presence:{owner.username}", "presence:nobody_at_all"]
-    errors = live.act("subscribe", {"topics": names})["error"]["errors"]
-    return [(error["field"], error["code"]) for error in errors] == [(f"topics[{at}]", "not_found") for at in (0, 1)]
-
-
-def subscriptions(live: Live) -> list[str]:
-    return live.act("unsubscribe", NOTHING)["data"]["topics"]
-
-
-@pytest.fixture
-def fan(alice: Person, stack: Stack) -> Iterator[Person]:
-    """Somebody whom alice follows: who may see when she is here."""
-    found = sign_up(stack)
-    alice.follow(found.username)
-    yield found
-    found.close()
+from tests.live.watching import ONLINE, away_seconds, comes, heard, is_refused, presence_of, subscribe, subscriptions
 
 
 @pytest.mark.parametrize("format", ["json", "msgpack"])
@@ -169,30 +107,6 @@ def test_a_request_tells_nobody_that_one_is_here_until_it_is_accepted(alice: Per
         assert presence_of(bob, alice) is None
         wait_until(lambda: subscriptions(live) == [])
         assert is_refused(live, alice)
-
-
-@pytest.mark.parametrize("who", ["owner", "viewer"])
-def test_who_hides_it_is_not_seen_and_sees_nobody(alice: Person, fan: Person, who: str) -> None:
-    hides = alice if who == "owner" else fan
-    with alice.live(), fan.live() as live:
-        subscribe(live, alice)
-        assert hides.patch("/v1/me", {"settings": {"presence": False}})["settings"]["presence"] is False
-        assert hides.get("/v1/me")["settings"]["presence"] is False
-        assert presence_of(fan, alice) is None
-        wait_until(lambda: subscriptions(live) == [])
-        assert is_refused(live, alice)
-        # Another change leaves it as it is.
-        assert hides.patch("/v1/me", {"bio": "Gone fishing", "settings": {}})["settings"]["presence"] is False
-        hides.patch("/v1/me", {"settings": {"presence": True}})
-        assert presence_of(fan, alice) == ONLINE
-        subscribe(live, alice)
-
-
-@pytest.mark.parametrize("settings", [None, {"presence": None}, {"presence": "no"}, {"reaction": False}])
-def test_what_is_wrong_with_the_setting_is_named(alice: Person, problem: Any, settings: Any) -> None:
-    found = problem(alice.ask("PATCH", "/v1/me", {"settings": settings}), 422, "invalid")["errors"]
-    assert [error["field"].partition(".")[0] for error in found] == ["settings"]
-    assert alice.get("/v1/me")["settings"]["presence"] is True
 
 
 @pytest.mark.parametrize("how", ["blocks", "blocked", "unfollowed"])
