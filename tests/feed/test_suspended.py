@@ -1,4 +1,4 @@
-"""Who sees posts of somebody who is suspended hears it where they are, and reads anew; and again when that is lifted."""
+"""Who sees posts of somebody who is suspended hears it where they are, and reads anew; and again when they are back."""
 
 from collections.abc import Callable
 from typing import TypeVar
