@@ -35,7 +35,8 @@ EVENT_TARGETS = {
     "functions.background.projections": "project_users project_relationships project_posts project_notifications",
     "functions.background.comments": "project_comments project_comment_reactions",
     "functions.background.chat": "push_message push_acknowledgement project_chat",
-    "functions.background.feeds": "fan_out_post fan_out_chunk merge_author tell_of_erasure drop_feed",
+    "functions.background.feeds": "fan_out_post fan_out_chunk merge_author tell_of_erasure"
+    " tell_of_suspension drop_feed",
     "functions.background.notifications": "notify_of_follow notify_of_post notify_of_comment revoke_blocked"
     " notify_of_user revoke_hidden",
     "functions.background.live": "push_notification",

@@ -1,7 +1,7 @@
 """Feeds: fan-out, and what a follow changes."""
 
 from shared.feed import actions
-from shared.feed.model import AuthorErased, FeedChunk, MergeChunk, RepostsChunk
+from shared.feed.model import AuthorErased, FeedChunk, MergeChunk, ReadersChunk, RepostsChunk, TellersChunk
 from shared.kernel.events import on
 from shared.posts.model import PostCreated, PostDeleted
 from shared.profiles.model import BlockChanged, FollowChanged, MuteChanged
@@ -38,6 +38,15 @@ def merge_author(event: MergeChunk) -> None:
 def tell_of_erasure(event: AuthorErased) -> None:
     """Tell those who followed an account that was deleted that its posts are gone."""
     actions.author_erased(event)
+
+
+@on(TellersChunk, ReadersChunk)
+def tell_of_suspension(event: TellersChunk | ReadersChunk) -> None:
+    """Have those who see posts of somebody in their feeds read anew who was suspended, or is so no more."""
+    if isinstance(event, TellersChunk):
+        actions.tellers_turned(event)
+    else:
+        actions.read_anew(event)
 
 
 @on(FollowChanged, BlockChanged, MuteChanged)

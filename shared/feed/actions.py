@@ -19,7 +19,9 @@ from shared.feed.model import (
     FeedChunk,
     FeedRepost,
     MergeChunk,
+    ReadersChunk,
     RepostsChunk,
+    TellersChunk,
     mark_of,
     shown,
     taken_back,
@@ -81,6 +83,44 @@ def author_erased(event: AuthorErased) -> None:
             _deliver_gone(post_id, post_id, None, followers, _GONE)
         else:
             _tell_repost_gone(repost_id, post_id, former, followers)
+
+
+def tellers_turned(chunk: TellersChunk) -> None:
+    """Have followers of an author, and of the next who reposted them, read anew, and then leave the rest to the next.
+
+    As after a block: what shows is another feed, and comes back as it was, so that no entry is told to be gone.
+    """
+    with db.connection() as conn:
+        rows = store.REPOSTS_OF.all(
+            conn, author_id=chunk.author_id, post_id=chunk.post_id, before=chunk.before, newest=ids.MAX, limit=CHUNK
+        )
+    tellers = {row.reposter_id for row in rows if row.reposter_id is not None}
+    if chunk.post_id == ids.MAX:
+        # By the time that anybody reads, whatever became of the request that suspended them.
+        profiles.refresh([chunk.author_id])
+        tellers.add(chunk.author_id)
+    readers = [ReadersChunk(chunk.author_id, chunk.version, teller, 0) for teller in sorted(tellers)]
+    rest = []
+    if len(rows) == CHUNK:
+        rest = [msgspec.structs.replace(chunk, post_id=rows[-1].post_id, before=rows[-1].position)]
+    # As in `fan_out`, by this chunk, whatever is in it by now.
+    _go_on(f"{_turn_of(chunk)}:{chunk.version}:{chunk.post_id}:{chunk.before}", *readers, *rest)
+
+
+def read_anew(chunk: ReadersChunk) -> None:
+    """Have those of one chunk of followers who are here read anew, each once, and then leave the rest to the next."""
+    followers = profiles.followers_after(chunk.teller_id, chunk.after, CHUNK_TO_FIND)
+    own = [] if chunk.after else [chunk.teller_id]
+    here = publish.present([*own, *[user_id for user_id, _ in followers]])
+    heard = [user_id for user_id, one in visibility.towards(chunk.teller_id, here).items() if may_notify(one)]
+    publish.deliver(heard, "resync", b"{}", once=_turn_of(chunk), version=chunk.version)
+    if len(followers) == CHUNK_TO_FIND:
+        effect = f"{_turn_of(chunk)}:{chunk.version}:of:{ids.encode(chunk.teller_id)}:{chunk.after}"
+        _go_on(effect, msgspec.structs.replace(chunk, after=followers[-1][1]))
+
+
+def _turn_of(chunk: TellersChunk | ReadersChunk) -> str:
+    return f"turn:{ids.encode(chunk.author_id)}"
 
 
 def fan_out(chunk: FeedChunk) -> None:
@@ -216,7 +256,7 @@ def _deliver(
     publish.deliver(followers, event, data, once=f"feed:{ids.encode(position)}", version=version, rests=rests)
 
 
-def _go_on(effect: str, *chunks: FeedChunk | MergeChunk | RepostsChunk) -> None:
+def _go_on(effect: str, *chunks: FeedChunk | MergeChunk | RepostsChunk | TellersChunk | ReadersChunk) -> None:
     with db.transaction() as conn:
         if events.first_time(conn, effect):
             events.emit(conn, *chunks)

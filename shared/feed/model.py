@@ -74,6 +74,28 @@ class AuthorErased(Event, frozen=True):
     reposts: list[tuple[int, int]]
 
 
+class TellersChunk(Event, frozen=True):
+    """An author was suspended, or that no more: `version` of them. Who sees what is theirs is to read anew.
+
+    That is their followers, and those of whoever made the next reposts of their posts, the newest first, before the
+    repost `before` of `post_id`.
+    """
+
+    author_id: int
+    version: int
+    post_id: int = ids.MAX
+    before: int = ids.MAX
+
+
+class ReadersChunk(Event, frozen=True):
+    """The next followers of `teller_id`, past the follow `after`, are to read anew for that reason."""
+
+    author_id: int
+    version: int
+    teller_id: int
+    after: int
+
+
 class MergeChunk(Event, frozen=True):
     """The next followers, past the follow `after`, are to have an author merged into their feeds on read."""
 

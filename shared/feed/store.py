@@ -68,6 +68,18 @@ OF_USER = db.Statement(
     EntryRow,
 )
 _TOLD = {"teller": ":teller", "bounds": "< CAST(:before AS bigint)", "limit": ":limit"}
+# The reposts of an author's posts: an index look-up for each of those that is passed.
+REPOSTS_OF = db.Statement(
+    """SELECT e.repost_id, p.id, p.author_id, e.user_id
+         FROM posts p CROSS JOIN LATERAL (
+           SELECT repost_id, user_id FROM engagements
+            WHERE subject_id = p.id
+              AND repost_id < CASE WHEN p.id = :post_id THEN CAST(:before AS bigint) ELSE CAST(:newest AS bigint) END
+            ORDER BY repost_id DESC LIMIT :limit) e
+        WHERE p.author_id = :author_id AND p.deleted_at IS NULL AND p.id <= :post_id
+        ORDER BY p.id DESC, e.repost_id DESC LIMIT :limit""",
+    EntryRow,
+)
 # What one author tells: two index ranges.
 TOLD = db.Statement(
     f"""SELECT * FROM (({_POSTS.format(**_TOLD)}) UNION ALL ({_REPOSTS.format(**_TOLD)})) entry

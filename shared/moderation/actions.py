@@ -7,6 +7,7 @@ import msgspec
 
 from shared.comments import actions as comments
 from shared.comments import reads as comment_reads
+from shared.feed.model import TellersChunk
 from shared.kernel import cache, clock, db, events, ids
 from shared.kernel.endpoint import Caller, ReportId
 from shared.kernel.problems import Conflict, Invalid, NotFound
@@ -121,10 +122,15 @@ def _suspend(conn: db.Connection, user_id: int) -> list[cache.Command]:
     from shared.accounts import sessions
 
     # The account first: who signs in meanwhile waits for it, or has a session by the time they are ended.
-    if store.SUSPEND.maybe(conn, id=user_id) is None:
+    suspended = store.SUSPEND.maybe(conn, id=user_id)
+    if suspended is None:
         return []
-    events.emit(conn, UserChanged(user_id, came_or_went=True))
+    _tell(conn, suspended)
     return sessions.end_all(conn, user_id)
+
+
+def _tell(conn: db.Connection, turned: store.TurnedRow) -> None:
+    events.emit(conn, UserChanged(turned.id, came_or_went=True), TellersChunk(turned.id, turned.version))
 
 
 def set_moderator(username: str, *, moderator: bool) -> bool:
@@ -149,8 +155,7 @@ def unsuspend(username: str) -> bool:
         account = _account(conn, username)
         if account.state != "suspended":
             return False
-        store.UNSUSPEND.run(conn, id=account.id)
-        events.emit(conn, UserChanged(account.id, came_or_went=True))
+        _tell(conn, store.UNSUSPEND.one(conn, id=account.id))
         _log(conn, "unsuspend", ("user", account.id))
     fresh, _ = profiles.fresh([account.id])
     events.after_commit(*fresh)

@@ -30,6 +30,12 @@ class IdRow(msgspec.Struct, frozen=True):
     id: int
 
 
+class TurnedRow(IdRow, frozen=True):
+    """Somebody who was suspended, or that no more, and the version of them that is."""
+
+    version: int
+
+
 class ReasonRow(msgspec.Struct, frozen=True):
     """For what something was reported."""
 
@@ -86,15 +92,18 @@ ACCOUNT = db.Statement(
 )
 SET_MODERATOR = db.Statement("UPDATE users SET is_moderator = :moderator WHERE id = :id")
 SUSPEND = db.Statement(
-    "UPDATE users SET state = 'suspended', version = version + 1 WHERE id = :id AND state = 'active' RETURNING id",
-    IdRow,
+    """UPDATE users SET state = 'suspended', version = version + 1 WHERE id = :id AND state = 'active'
+       RETURNING id, version""",
+    TurnedRow,
 )
 WHY_SUSPENDED = db.Statement(
     """SELECT r.reason FROM moderation_log l JOIN reports r ON r.id = l.report_id
         WHERE l.subject_id = :user_id AND l.action = 'suspend' ORDER BY l.id DESC LIMIT 1""",
     ReasonRow,
 )
-UNSUSPEND = db.Statement("UPDATE users SET state = 'active', version = version + 1 WHERE id = :id")
+UNSUSPEND = db.Statement(
+    "UPDATE users SET state = 'active', version = version + 1 WHERE id = :id RETURNING id, version", TurnedRow
+)
 LOG = db.Statement(
     """INSERT INTO moderation_log (id, moderator_id, action, subject_type, subject_id, report_id, note, created_at)
        VALUES (:id, :moderator_id, :action, :subject_type, :subject_id, :report_id, :note, :now)"""
