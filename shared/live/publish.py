@@ -173,16 +173,21 @@ def metrics(kind: Literal["post", "comment"], subject: int, version: int, counts
     return ("PUBLISH", f"{TOPIC}{kind}:{name}", b"%d %b" % (version, state))
 
 
-def hidden(*rests: int) -> cache.Command:
-    """The command that has subscriptions looked at anew: of these users, and to what rests on these ids."""
-    names = [ids.encode(subject) for subject in rests]
-    return _CHANGED.command([changed_key(name) for name in names], [KEPT_SECONDS, " ".join(names)])
+def hidden(*rests: int, presence: bool = False) -> cache.Command:
+    """The command that has subscriptions looked at anew: of these users, and to what rests on these ids.
+
+    `presence`: when they are here is all that may be hidden, and what was told of them stays.
+    """
+    return _hidden([ids.encode(subject) for subject in rests], presence)
 
 
-def hidden_from(viewer_id: int, subject: int) -> cache.Command:
+def hidden_from(viewer_id: int, subject: int, *, presence: bool = False) -> cache.Command:
     """The command that has a user's subscriptions to what rests on `subject` looked at anew, and no others."""
-    name = f"{ids.encode(viewer_id)}>{ids.encode(subject)}"
-    return _CHANGED.command([changed_key(name)], [KEPT_SECONDS, name])
+    return _hidden([f"{ids.encode(viewer_id)}>{ids.encode(subject)}"], presence)
+
+
+def _hidden(names: list[str], presence: bool) -> cache.Command:
+    return _CHANGED.command([] if presence else [*map(changed_key, names)], [KEPT_SECONDS, " ".join(names)])
 
 
 def changed(subject: int) -> cache.Command:

@@ -277,8 +277,11 @@ def refresh(user_ids: Sequence[int], *, presence: bool = False) -> None:
     `presence`: they hide when they are here, or show it, from now on.
     """
     found = projection.load(user_ids)
-    changed = [row.id for row in found if presence or row.state != "active"]
-    cache.run_sync(*projection.rows(found), *([live.hidden(*changed)] if changed else []))
+    gone = [row.id for row in found if row.state != "active"]
+    hidden = [live.hidden(*gone)] if gone else []
+    if presence:
+        hidden.append(live.hidden(*user_ids, presence=True))
+    cache.run_sync(*projection.rows(found), *hidden)
 
 
 def refresh_relationship(user_id: int, other_id: int, *, block: bool = False) -> None:
@@ -293,7 +296,7 @@ def refresh_relationship(user_id: int, other_id: int, *, block: bool = False) ->
             [live.hidden_from(*pair) for pair in ((user_id, other_id), (other_id, user_id))] if row.blocking else []
         )
         if row.follow_id is None:
-            hidden.append(live.hidden_from(other_id, user_id))  # when they are here
+            hidden.append(live.hidden_from(other_id, user_id, presence=True))
         cache.run_sync(*projection.relationship(row), *(projection.unblocked(row) if block else []), *hidden)
 
 

@@ -87,6 +87,9 @@ def test_what_else_happens_outdates_nothing(
     carol.ask("DELETE", f"/v1/messages/{gone['id']}?for=everyone").raise_for_status()
     carol.put(f"/v1/users/{bob.username}/block")
     alice.put(f"/v1/users/{carol.username}/block")
+    # Of alice no more than when she is here.
+    alice.delete(f"/v1/users/{bob.username}/follow")
+    alice.patch("/v1/me", {"settings": {"presence": False}})
     [told] = [event for event in replayed(bob, seen) if event["event"] == "message.created"]
     assert told["data"]["id"] == said["id"]
 
