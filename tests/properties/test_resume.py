@@ -68,6 +68,7 @@ class World:
         self.post: str = self.alice.post_photo("Here I am")["id"]
         self.reactions = self.follows = 0
         self.posts: list[str] = []
+        self.settled: list[str] = []
         self.urls = urls
         self.bursts: list[threading.Thread] = []
 
@@ -85,12 +86,15 @@ class World:
                 self.follows += 1
                 bob.ask("DELETE" if self.follows % 2 else "PUT", f"/v1/users/{self.alice.username}/follow")
             case "post":
-                self.posts.append(bob.post_photo("News", seed=len(self.posts))["id"])
+                self.posts.append(bob.post_photo("News", seed=len(self.posts + self.settled))["id"])
             case "burst":
                 self.bursts.append(threading.Thread(target=self.tell_many))
                 self.bursts[-1].start()
-            case _ if self.posts:
-                bob.delete(f"/v1/posts/{self.posts.pop()}")
+            case _ if self.settled:
+                # Of a post that may be to be told yet a device that comes back is told nothing: live/test_outdated.py.
+                bob.delete(f"/v1/posts/{self.settled.pop()}")
+            case _:
+                pass
 
     def tell_many(self) -> None:
         """Events so close to each other that some come at any point of what a device does meanwhile."""
@@ -103,6 +107,8 @@ class World:
         while self.bursts:
             self.bursts.pop().join()
         wait_until_heard(self.stack)
+        self.settled += self.posts
+        self.posts.clear()
 
 
 @pytest.fixture(scope="module")
