@@ -165,6 +165,10 @@ def agrees(world: World, events: list[dict[str, Any]]) -> None:
         elif change in ("deleted", "revoked"):
             there[kind].discard(event["data"]["id"])
     alice = world.alice
-    assert there["feed.post"] <= {post["id"] for post in alice.items("/v1/feed", 50)} == {world.post, *world.posts}
+    assert (
+        there["feed.post"]
+        <= {post["id"] for post in alice.items("/v1/feed", 50)}
+        == {world.post, *world.posts, *world.settled}
+    )
     assert there["notification"] <= {one["id"] for one in alice.items("/v1/notifications", 50)}
     assert there["message"] <= {one["id"] for one in history(alice, world.bob, 50)}
