@@ -88,6 +88,8 @@ async def _are_outdated(user: str, entries: list[Any]) -> bool:
     """Whether what one of them tells was hidden from the user since, or says something else by now, or is too old."""
     since: dict[str, int] = {}
     for entry in entries:
+        if len(entry[1]) < 6:
+            return True  # of an earlier release: nobody knows what it rests on
         _, _, _, rests, _, good_for = entry[1]
         if _seq_of(entry) + int(good_for) * 1_000_000 < time.time() * 1_000_000:
             return True
