@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 
+from infra.local.stack import Stack
 from shared.kernel import cache, ids
 from shared.live import publish
 from tests.chat.talk import friends, upload_photo, write
 from tests.client import PASSWORD, Person, wait_until
 from tests.feed.merging import id_of
+from tests.heard import wait_until_heard
 
 
 @pytest.fixture
@@ -78,7 +80,7 @@ def test_nor_is_a_post(alice: Person, bob: Person, seen: int, how: str) -> None:
 
 
 def test_what_else_happens_outdates_nothing(
-    alice: Person, bob: Person, seen: int, person: Callable[[], Person]
+    stack: Stack, alice: Person, bob: Person, seen: int, person: Callable[[], Person]
 ) -> None:
     carol = person()
     said = write(alice, bob, "Good words")
@@ -90,6 +92,7 @@ def test_what_else_happens_outdates_nothing(
     # Of alice no more than when she is here.
     alice.delete(f"/v1/users/{bob.username}/follow")
     alice.patch("/v1/me", {"settings": {"presence": False}})
+    wait_until_heard(stack)
     [told] = [event for event in replayed(bob, seen) if event["event"] == "message.created"]
     assert told["data"]["id"] == said["id"]
 
