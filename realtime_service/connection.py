@@ -5,7 +5,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
@@ -44,6 +44,13 @@ Missed = Callable[[int], Awaitable[list[Event] | inbox.Gap]]
 _log: Final = logging.getLogger("live")
 
 
+class Ending(NamedTuple):
+    """Why a socket is closed, once all that was asked before has been answered."""
+
+    code: int
+    reason: str
+
+
 class Connection(WSListener):
     """A socket from its upgrade on. `admit` authenticates it and takes it into the hub, or closes it.
 
@@ -59,6 +66,7 @@ class Connection(WSListener):
         "_closing",
         "_cut",
         "_due",
+        "_ending",
         "_in_parts",
         "_leave",
         "_parts",
@@ -116,8 +124,9 @@ class Connection(WSListener):
         self._allowed_at = self.heard_at
         self._closing = False
         self._admitted: asyncio.Task[None] | None = None
-        # What is asked, as it came: read, it may be sixty times as large. A string: why it is to be closed after that.
-        self._requests: asyncio.Queue[bytes | str] = asyncio.Queue()
+        # What is asked, as it came: read, it may be sixty times as large. Nothing is taken behind an ending.
+        self._requests: asyncio.Queue[bytes | Ending] = asyncio.Queue()
+        self._ending: Ending | None = None
 
     @property
     def is_open(self) -> bool:
@@ -145,7 +154,7 @@ class Connection(WSListener):
             self._admitted = None  # it has this in its frames: what refers to itself waits for the garbage collector
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """Take a frame in; one that nobody could reply to closes the socket."""
+        """Take a frame in; one that nobody could reply to ends the socket."""
         self.heard_at = time.monotonic()
         self.coming = frame.tail_size
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
@@ -161,16 +170,16 @@ class Connection(WSListener):
         if frame.msg_type == WSMsgType.PING:
             transport.send_pong(frame.get_payload_as_bytes())
             return
-        if frame.msg_type == WSMsgType.PONG:
+        if frame.msg_type == WSMsgType.PONG or self._ending is not None:
             return
         if len(self._parts) + frame.payload_size > MAX_FRAME:
-            self.close(4413, "frame too large")
+            self.end(4413, "frame too large")
             return
         if (frame.msg_type == WSMsgType.CONTINUATION) != self._in_parts:
             self.close(1002, "fragments out of order")
             return
         if not self._in_parts and frame.msg_type != _DATA[self.format]:
-            self.close(4400, "bad frame")
+            self.end(4400, "bad frame")
             return
         self._in_parts = not frame.fin
         self._parts += frame.get_payload_as_memoryview()
@@ -233,9 +242,12 @@ class Connection(WSListener):
         """Close it once the reply that is being made has been written."""
         asyncio.get_running_loop().call_soon(self.close, code, reason)
 
-    def go_away(self, advice: str) -> None:
-        """Close it with 1001 and this advice, once all that was asked by now has been answered."""
-        self._requests.put_nowait(advice)
+    def end(self, code: int, reason: str) -> None:
+        """Close it once all that was asked by now has been answered; what comes meanwhile is passed over."""
+        if self._ending is None:
+            self._ending = Ending(code, reason)
+            self._parts = bytearray()
+            self._requests.put_nowait(self._ending)
 
     def _give_up(self) -> None:
         if self._transport is not None:
@@ -250,7 +262,7 @@ class Connection(WSListener):
         self._allowance = min(BURST, self._allowance + (self.heard_at - self._allowed_at) * PER_SECOND)
         self._allowed_at = self.heard_at
         if self._allowance < 1:
-            self.close(4429, "too fast")
+            self.close(*(self._ending or (4429, "too fast")))
             return False
         self._allowance -= 1
         return True
@@ -258,22 +270,22 @@ class Connection(WSListener):
     def _take(self, body: bytes) -> None:
         if self._requests.qsize() < MAX_ASKED:
             self._requests.put_nowait(body)
-        elif (request := self._read(body)) is not None:
+        elif isinstance(request := self._read(body), Ending):
+            self.end(*request)
+        else:
             self._write(requests.refuse(self, request))
 
-    def _read(self, body: bytes) -> dict[str, Any] | None:
-        """The request; None for a frame that nobody could reply to, which closes the socket."""
+    def _read(self, body: bytes) -> dict[str, Any] | Ending:
+        """The request; or how a frame ends the socket that nobody could reply to."""
         try:
             request = codec.unpack(body, self.format)
         except Unreadable:
             if self.format == "json" and not _is_utf8(body):
-                self.close(1007, "not UTF-8")
-                return None
+                return Ending(1007, "not UTF-8")
             request = None
         if isinstance(request, dict) and _is_id(cast("dict[Any, Any]", request).get("id")):
             return cast("dict[str, Any]", request)
-        self.close(4400, "bad frame")
-        return None
+        return Ending(4400, "bad frame")
 
     async def _serve(self) -> None:
         try:
@@ -295,10 +307,11 @@ class Connection(WSListener):
             await self._answer(first)
         await self.catch_up(lambda seq: inbox.newer(self.user_id, seq), mend=cut)
 
-    async def _answer(self, asked: bytes | str) -> None:
-        if isinstance(asked, str):
-            self.close(1001, asked)
-        elif (request := self._read(asked)) is not None:
+    async def _answer(self, asked: bytes | Ending) -> None:
+        request = asked if isinstance(asked, Ending) else self._read(asked)
+        if isinstance(request, Ending):
+            self.close(*request)
+        else:
             self._write(await requests.answer(self, request))
 
     async def resume(self, after: int) -> Resumed:

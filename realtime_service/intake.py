@@ -15,7 +15,7 @@ class Intake(asyncio.BufferedProtocol):
     """Between a socket and picows's parser, which tells of a frame once all of it has come.
 
     The parser's own limit closes with 1009. Here it is 4413, whatever the size: once more than `MAX_READ` has come of
-    a frame the connection is closed, and what follows is passed over.
+    a frame the connection is to end, and what follows is passed over.
     """
 
     __slots__ = ("_connection", "_parser")
@@ -36,7 +36,7 @@ class Intake(asyncio.BufferedProtocol):
         connection.coming += nbytes
         self._parser.buffer_updated(nbytes)
         if connection.coming > MAX_READ:
-            connection.close(4413, "frame too large")
+            connection.end(4413, "frame too large")
 
     def eof_received(self) -> bool | None:
         """The client sends no more."""

@@ -92,7 +92,7 @@ class Server:
         await asyncio.sleep(0)  # who came just before is being taken in by then
         connections = {*self.hub.connections(), *self._coming}
         for connection in connections:
-            connection.go_away(_advice())
+            connection.end(1001, _advice())
         await _gone(connections, ANSWER_SECONDS)
         for connection in connections:
             connection.close(1001, _advice())

@@ -17,7 +17,7 @@ import uvloop
 from picows import WSFrame, WSMsgType, WSTransport
 
 from realtime_service import frames
-from realtime_service.connection import Connection
+from realtime_service.connection import Connection, Ending
 from realtime_service.server import READ_BUFFER
 from realtime_service.turn import Turn
 from tests.live.test_protocol import CLOSE, TEXT, frame
@@ -40,7 +40,6 @@ class Echo(Connection):
 
         unused: Any = None
         super().__init__("json", admit, lambda _: None, turn.add, unused)
-        self._body = b""
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if not self._in_parts and frame.msg_type in (WSMsgType.TEXT, WSMsgType.BINARY):
@@ -51,14 +50,12 @@ class Echo(Connection):
         return True
 
     def _take(self, body: bytes) -> None:
-        self._body = body
-        self._read(body)
-
-    def close(self, code: int, reason: str) -> None:
-        if code == 4400:
-            self._write(frames.frame(self._body, self.format))
+        ending = self._read(body)
+        assert isinstance(ending, Ending)
+        if ending.code == 4400:
+            self._write(frames.frame(body, self.format))
         else:
-            super().close(code, reason)
+            self.close(*ending)
 
 
 @asynccontextmanager

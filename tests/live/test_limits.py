@@ -2,16 +2,18 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from itertools import islice
 from typing import Any
 
 import psutil
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from infra.bench.sockets import IDLE_KIB, Crowd
 from infra.local.stack import Stack
-from realtime_service.connection import BURST, MAX_ASKED
+from realtime_service.connection import BURST, MAX_ASKED, MAX_FRAME
+from realtime_service.intake import MAX_READ
 from shared.kernel import cache, codec, db, ids, sessions, tokens
 from shared.posts import store as posts
 from tests.client import Format, Live, Person, sign_up, wait_until
@@ -58,26 +60,72 @@ def test_so_many_frames_at_once_are_taken_and_one_more_is_4429(stack: Stack, ali
             assert raw.close_code() == code
 
 
+@contextmanager
+def asked_and_held(live: Live, post: str) -> Iterator[None]:
+    """As many requests as may wait do, for one that is answered when the block ends; ten more may come at once."""
+    with db.transaction() as conn:
+        posts.LOCK.one(conn, id=ids.decode(post))
+        live.send({"id": "held", "action": "react_to_post", "data": {"post_id": post, "emoji": "👍"}})
+        wait_until(lambda: somebody_waits_for(conn))
+        for number in range(MAX_ASKED):
+            if number == MAX_ASKED - 10:  # at no rate that would be too fast
+                assert live.socket.ping().wait(15)
+                time.sleep(1)
+            live.send({"id": number, "action": "ping"})
+        yield
+
+
 def test_one_more_request_than_may_wait_is_refused_and_those_that_wait_are_answered(alice: Person) -> None:
     post = alice.post_photo("Wait")["id"]
-    more = 3
+    more = range(MAX_ASKED, MAX_ASKED + 3)
     with alice.live() as live:
-        with db.transaction() as conn:
-            posts.LOCK.one(conn, id=ids.decode(post))
-            live.send({"id": "held", "action": "react_to_post", "data": {"post_id": post, "emoji": "👍"}})
-            wait_until(lambda: somebody_waits_for(conn))
-            for number in range(MAX_ASKED + more):
-                if number == MAX_ASKED - 10:  # at no rate that would be too fast
-                    assert live.socket.ping().wait(15)
-                    time.sleep(1)
+        with asked_and_held(live, post):
+            for number in more:
                 live.send({"id": number, "action": "ping"})
-            refused = list(islice(replies(live), more))
+            refused = list(islice(replies(live), len(more)))
         answered = list(islice(replies(live), 1 + MAX_ASKED))
-        assert [reply["reply_to"] for reply in refused] == list(range(MAX_ASKED, MAX_ASKED + more))
+        assert [reply["reply_to"] for reply in refused] == list(more)
         assert {(reply["error"]["status"], reply["error"]["retry_after"]) for reply in refused} == {(429, 1)}
         assert [(reply["reply_to"], reply["ok"]) for reply in answered] == [
             (name, True) for name in ("held", *range(MAX_ASKED))
         ]
+
+
+AT_FAULT = {
+    "no request": (4400, b"nonsense", True),
+    "binary for text": (4400, b"{}", False),
+    "not UTF-8": (1007, b'{"id":"\xff","action":"ping"}', True),
+    "too large": (4413, b"x" * (MAX_FRAME + 1), True),
+    "larger than is read": (4413, b"x" * 2 * MAX_READ, True),
+}
+
+
+@pytest.mark.parametrize("case", AT_FAULT)
+def test_what_was_asked_before_a_frame_at_fault_is_answered_and_nothing_after_it(alice: Person, case: str) -> None:
+    code, body, is_text = AT_FAULT[case]
+    post = alice.post_photo("Wait")["id"]
+    with alice.live() as live:
+        with asked_and_held(live, post):
+            live.socket.send(body, text=is_text)
+            live.send({"id": "after", "action": "ping"})
+            # It is there until they are answered; but of what is larger than is read no end is ever seen.
+            assert len(body) > MAX_READ or live.socket.ping().wait(15)
+        answered: list[tuple[Any, bool]] = []
+        with pytest.raises(ConnectionClosed) as closed:
+            answered.extend((reply["reply_to"], reply["ok"]) for reply in replies(live))
+        assert answered == [(name, True) for name in ("held", *range(MAX_ASKED))]
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == code
+
+
+def test_who_goes_on_too_fast_after_a_frame_at_fault_is_not_waited_for(alice: Person) -> None:
+    post = alice.post_photo("Wait")["id"]
+    with alice.live() as live, asked_and_held(live, post):
+        live.socket.send("nonsense")
+        with suppress(ConnectionClosed):
+            for _ in range(2 * int(BURST)):
+                live.send({"id": "after", "action": "ping"})
+        assert live.close_code() == 4400
 
 
 def test_an_idle_socket_takes_no_more_memory_than_it_may(stack: Stack) -> None:
