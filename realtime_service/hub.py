@@ -73,7 +73,7 @@ class Hub:
         """Take a socket in; returns when its user's channel is heard. Raises CacheUnavailable."""
         self.users.setdefault(connection.user_id, set()).add(connection)
         # Present first: what only those who are here are told is told from when their channel is heard.
-        await asyncio.shield(self._here.say(connection.user_id))
+        await asyncio.shield(self._here.came(connection.user_id))
         await self.bus.subscribe(channel(connection.user_id))
 
     def remove(self, connection: "Connection") -> None:
@@ -86,7 +86,7 @@ class Hub:
         if not here:
             del self.users[connection.user_id]
             self.bus.unsubscribe(channel(connection.user_id))
-            self._here.say(connection.user_id)
+            self._here.left(connection.user_id)
 
     def connections(self) -> "list[Connection]":
         """Every socket."""
