@@ -70,11 +70,13 @@ class Hub:
         return len(self.users.get(user_id, ())) >= settings().live_sockets_per_user
 
     async def add(self, connection: "Connection") -> None:
-        """Take a socket in; returns when its user's channel is heard. Raises CacheUnavailable."""
+        """Take a socket in; returns when its user's channel is heard, or it was let go. Raises CacheUnavailable."""
         self.users.setdefault(connection.user_id, set()).add(connection)
         # Present first: what only those who are here are told is told from when their channel is heard.
         await asyncio.shield(self._here.came(connection.user_id))
-        await self.bus.subscribe(channel(connection.user_id))
+        # Closed meanwhile, it was let go: nobody would take its channel away.
+        if connection in self.users.get(connection.user_id, ()):
+            await self.bus.subscribe(channel(connection.user_id))
 
     def remove(self, connection: "Connection") -> None:
         """Let a socket go; with a user's last one, their channel. They count as here for a while."""
