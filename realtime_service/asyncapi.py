@@ -21,8 +21,8 @@ _ABOUT: Final = f"""Live updates over one WebSocket.
 Connect with one of the subprotocols {", ".join(f"`{name}`" for name in SUBPROTOCOLS)} (text frames, binary frames),
 signed in by the session cookie with an `Origin` of ours, by `Authorization: Bearer`, or by a `?ticket=` from
 `create_live_ticket`. Send requests `{{id, action, data}}`; each is replied to with its `id` in `reply_to`, in order.
-Events of your own have a growing `seq`, and are kept for a day: reconnect, send `resume` with the last `seq` first, and
-nothing is missed or told twice. At `resync` read over HTTP.
+Events of your own have a growing `seq`, and are kept for a day: reconnect, send `resume` with the greatest `seq` first,
+of an event or of the answer to the last `resume`, and nothing is missed or told twice. At `resync` read over HTTP.
 
 A frame holds at most {MAX_FRAME // 1024} KiB; {PER_SECOND:.0f} a second are taken, {BURST:.0f} at once. While
 {MAX_ASKED} requests wait for one to be answered, a further one is refused at once: 429, `too_many_waiting`.

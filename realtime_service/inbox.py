@@ -9,8 +9,8 @@ from shared.kernel import cache, ids
 from shared.live import publish
 from shared.live.publish import BOOT_FLOOR, KEPT_SECONDS
 
-# Whether the inbox is whole since `after`, and what is in it since then. KEYS: inbox, its floor, the floor of all, when
-# something was last left out of it. {0, n}: it is not, and what is missed is of n or before.
+# Whether the inbox is whole since `after`, what is in it since then, and the time in µs. KEYS: inbox, its floor, the
+# floor of all, when something was last left out of it. {0, n}: it is not, and what is missed is of n or before.
 _SINCE: Final = cache.Script("""
 local after = tonumber(ARGV[1])
 local time = redis.call('TIME')
@@ -23,9 +23,9 @@ local boot = tonumber(redis.call('GET', KEYS[3]) or '0')
 -- Who was linked, but for a moment, to this very Redis has missed only what is newer; the rest needn't be known.
 local linked = ARGV[2] == '1'
 if redis.call('EXISTS', KEYS[1]) == 0 then
-  if linked and after >= boot then return {1, {}} end
+  if linked and after >= boot then return {1, {}, now} end
   -- Had there been an event since, within what is kept, its inbox would be there.
-  if known and after >= boot and after <= now and after > now - kept then return {1, {}} end
+  if known and after >= boot and after <= now and after > now - kept then return {1, {}, now} end
   return gap
 end
 local info = redis.call('XINFO', 'STREAM', KEYS[1])
@@ -45,7 +45,7 @@ if not linked then
   if after < floor and not (known and after > floor - kept) then return gap end
   if after > last and not (known and after <= now) then return gap end
 end
-return {1, redis.call('XRANGE', KEYS[1], string.format('(%s-0', ARGV[1]), '+')}
+return {1, redis.call('XRANGE', KEYS[1], string.format('(%s-0', ARGV[1]), '+'), now}
 """)
 # A Redis with another run_id was restarted, and may have lost its tail: what was before can't be resumed.
 _NOTE_BOOT: Final = cache.Script("""
@@ -78,30 +78,30 @@ async def since(user_id: int, after: int, *, linked: bool = False) -> list[Event
     (reply,) = await cache.run(command)
     if not reply[0]:
         return Gap(reply[1])
-    entries = reply[1]
-    if await _are_outdated(user, entries):
+    _, entries, now = reply
+    if await _are_outdated(user, entries, now):
         return Gap(_seq_of(entries[-1]))
     return [_event(entry) for entry in entries]
 
 
-async def _are_outdated(user: str, entries: list[Any]) -> bool:
+async def _are_outdated(user: str, entries: list[Any], now: int) -> bool:
     """Whether what one of them tells was hidden from the user since, or says something else by now, or is too old."""
-    since: dict[str, int] = {}
+    read_since: dict[str, int] = {}
     for entry in entries:
-        if len(entry[1]) < 6:
-            return True  # of an earlier release: nobody knows what it rests on
-        _, _, _, rests, _, good_for = entry[1]
-        if _seq_of(entry) + int(good_for) * 1_000_000 < time.time() * 1_000_000:
+        if len(entry[1]) < 8:
+            return True  # of an earlier release: nobody knows when it was read
+        _, _, _, rests, _, good_for, _, as_of = entry[1]
+        if _seq_of(entry) + int(good_for) * 1_000_000 < now:
             return True
         for name in rests.decode().split():
-            since.setdefault(name, _seq_of(entry))
-    if not since:
+            read_since[name] = min(int(as_of), read_since.get(name, now))
+    if not read_since:
         return False
-    # Of each id the first event that rests on it: what has changed since then has outdated that one at least.
-    keys = [publish.changed_key(name) for name in since] + [publish.changed_key(f"{user}>{name}") for name in since]
-    (changed,) = await cache.run(("MGET", *keys))
-    seqs = [*since.values(), *since.values()]
-    return any(at is not None and int(at) >= seq for at, seq in zip(changed, seqs, strict=True))
+    # Of each id what was read first: what has changed since then has outdated that at least.
+    keys = [publish.changed_key(f"{viewer}{name}") for viewer in ("", f"{user}>") for name in read_since]
+    (changes,) = await cache.run(("MGET", *keys))
+    times = [*read_since.values()] * 2
+    return any(change and int(change.rpartition(b" ")[2]) >= at for change, at in zip(changes, times, strict=True))
 
 
 async def newer(user_id: int, after: int) -> list[Event]:

@@ -37,7 +37,7 @@ class Pong(msgspec.Struct, frozen=True):
 
 
 class Resume(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The seq of the last event that the client has."""
+    """The greatest seq that the client has: of an event, or of the answer to its last `resume`."""
 
     after: Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
 
@@ -166,7 +166,8 @@ EVENTS: Final[dict[str, Event]] = {
     "resync": Event(
         Nothing,
         False,
-        "Something may have been missed; or you blocked or muted, or no more, or accepted, declined or cleared a chat: "
-        "read over HTTP, and subscribe anew.",
+        "Something may have been missed, or was hidden or changed since it was told; or you blocked or muted, or no more, "
+        "or accepted, declined or cleared a chat; or somebody whose posts you follow was suspended or is back: "
+        "read over HTTP, and subscribe anew. It has a `seq` only if it is kept.",
     ),
 }

@@ -171,14 +171,13 @@ class Topics:
 
     def _touched(self, hidden: Hidden) -> "list[tuple[Connection, Topic]]":
         """The subscriptions that what is hidden may end: no more are looked at than there are of these."""
-        resting = {topic for one in hidden.rests for topic in self._resting.get(one, ())}
+        resting = self._resting.get(hidden.subject, set())
         if hidden.viewer is not None:
             sockets = self._sockets.get(hidden.viewer, ())
             return [(one, topic) for one in sockets for topic in one.topics.values() if topic in resting]
         pairs = {(connection, topic) for topic in resting for connection in topic.subscribers}
-        for user_id in hidden.rests:
-            pairs |= {(one, topic) for one in self._sockets.get(user_id, ()) for topic in one.topics.values()}
-        return list(pairs)
+        own = self._sockets.get(hidden.subject, ())
+        return list(pairs | {(one, topic) for one in own for topic in one.topics.values()})
 
     async def _look_again(self, pairs: "list[tuple[Connection, Topic]]", *, again: bool) -> None:
         for start in range(0, len(pairs), TOGETHER):

@@ -20,10 +20,16 @@ def mute(person: Person, other: Person) -> None:
     person.put(f"/v1/users/{other.username}/mute")
 
 
-def suspend(stack: Stack, person: Person) -> None:
-    """A moderator suspends someone."""
+def make_moderator(stack: Stack) -> Person:
+    """A new account that is a moderator's."""
     moderator = sign_up(stack)
     moderation.set_moderator(moderator.username, moderator=True)
+    return moderator
+
+
+def suspend(stack: Stack, person: Person, moderator: Person | None = None) -> None:
+    """A moderator suspends someone: a new one, unless one is at hand."""
+    moderator = moderator or make_moderator(stack)
     body = {"subject": {"type": "user", "id": person.username}, "reason": "other"}
     report = moderator.post("/v1/reports", body)
     moderator.post(f"/v1/reports/{report['id']}/resolution", {"action": "suspend"})

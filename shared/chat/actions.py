@@ -216,7 +216,9 @@ def delete(caller: Caller, message_id: MessageId, query: DeletionQuery) -> None:
             raise Forbidden("not_sender", "Only who sent a message can delete it for everyone.")
         if row.attached:
             media.release(conn, _owner(message_id))
-    events.after_commit(*projection.changed(row.sender_id, row.recipient_id))
+    events.after_commit(
+        *projection.changed(row.sender_id, row.recipient_id), *projection.outdated(message_id, row.deleted_at)
+    )
 
 
 def _check_seen(conn: db.Connection, caller: Caller, message_id: int) -> None:
@@ -261,7 +263,7 @@ def _wanted(content: NewContent) -> list[media.Wanted]:
 def _shown(caller: Caller, row: store.MessageRow, users: list[profiles.UserRow]) -> Encoded:
     """A message as the caller sees it, after a change of it."""
     other = row.recipient_id if row.sender_id == caller.user_id else row.sender_id
-    events.after_commit(*projection.changed(caller.user_id, other))
+    events.after_commit(*projection.changed(caller.user_id, other), *projection.outdated(row.id, row.edited_at))
     return Encoded(projection.encoded(projection.entry_of(row), other, _cards(caller, users)))
 
 

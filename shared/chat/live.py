@@ -39,14 +39,14 @@ _BEFORE: Final = 100
 def push_message(event: MessageEvent) -> None:
     """Tell of a message that was sent, or of what was done with it; a read from then on shows the same."""
     reads.refresh(event.user_id, event.other_id)
-    if isinstance(event, (MessageEdited, MessageDeleted)):
-        cache.run_sync(publish.changed(event.message_id))
     cards = _cards(event)
     since = ids.first_of(clock.now_ms() - _MAY_BE_NEWS_MS)
     rows = _telling(event.message_id, since, 1)
     if not rows:
         return
     row = rows[0].message
+    if isinstance(event, (MessageEdited, MessageDeleted)):
+        cache.run_sync(*projection.outdated(row.id, row.deleted_at or row.edited_at))
     if isinstance(event, MessageHidden):
         if cards:
             _push_deletion([event.user_id], row, cards, "me")

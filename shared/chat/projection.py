@@ -14,6 +14,7 @@ from shared.chat.model import URLS, Box, Status, excerpt_of
 from shared.chat.store import ChatRow, MessageRow
 from shared.kernel import cache, ids, storage
 from shared.kernel.recent import Recent
+from shared.live import publish as live
 from shared.profiles.reads import Card
 from shared.visibility import accepted
 
@@ -137,3 +138,8 @@ def changed(user_id: int, other_id: int) -> list[cache.Command]:
     for one, other in ((user_id, other_id), (other_id, user_id)):
         commands += [MESSAGES.changed((one, other)), *[recent.changed(one) for recent in BOXES.values()]]
     return commands
+
+
+def outdated(message_id: int, change: int | None) -> list[cache.Command]:
+    """The commands after which nobody is told any more what a message said before `change`: when it was, if it was."""
+    return [] if change is None else [live.changed(message_id, change)]

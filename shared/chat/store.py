@@ -66,11 +66,12 @@ class ChangedRow(msgspec.Struct, frozen=True):
 
 
 class DeletedRow(msgspec.Struct, frozen=True):
-    """Which two a deleted message is of, and whether anything is attached to it."""
+    """Which two a deleted message is of, whether anything is attached to it, and when it was deleted for both."""
 
     sender_id: int
     recipient_id: int
     attached: bool
+    deleted_at: int | None
 
 
 class SeenRow(msgspec.Struct, frozen=True):
@@ -380,10 +381,10 @@ def _deletion(event: type[MessageEvent], change: str, may: str) -> db.Statement[
   SELECT s.id, m.other_id FROM {_REACHED}
 ), changed AS (
   UPDATE messages s SET {change} FROM reached WHERE s.id = reached.id AND {may}
-  RETURNING s.id, s.sender_id, s.recipient_id, reached.other_id,
+  RETURNING s.id, s.sender_id, s.recipient_id, s.deleted_at, reached.other_id,
             new.content IS NULL AND old.content ->> 'type' <> 'text' AS attached
 ), {_told(event, "changed", "other_id")}
-SELECT sender_id, recipient_id, attached FROM changed""",
+SELECT sender_id, recipient_id, attached, deleted_at FROM changed""",
         DeletedRow,
     )
 

@@ -110,7 +110,8 @@ def _delete(
         return []
     if row.comment.attachment is not None:
         media.release(conn, _owner(comment_id))
-    return [*projection.rows([row.comment, *row.above]), posts.projected(row.post)]
+    shown = [*projection.rows([row.comment, *row.above]), *projection.metrics([row.comment])]
+    return [*shown, posts.projected(row.post)]
 
 
 def react(caller: Caller, comment_id: CommentId, new: NewReaction) -> Encoded:

@@ -64,11 +64,15 @@ def _counts(row: store.CommentRow) -> CommentCounts:
     return CommentCounts(row.reaction_count if row.deleted_at is None else 0, row.reply_count)
 
 
-def metrics(row: store.CommentRow) -> cache.Command:
-    """The command that tells who subscribes to a comment how it is counted; of a deleted one, that it is gone."""
-    if row.deleted_at is not None:
-        return live.hidden(row.id)
-    return live.metrics("comment", row.id, row.version, _counts(row), row.reactions)
+def metrics(comments: Iterable[store.CommentRow]) -> list[cache.Command]:
+    """The commands that tell who subscribes to comments how they are counted; of deleted ones, that they are gone."""
+    commands: list[cache.Command] = []
+    for row in comments:
+        if row.deleted_at is None:
+            commands.append(live.metrics("comment", row.id, row.version, _counts(row), row.reactions))
+        else:
+            commands += live.hidden(row.id, row.deleted_at)
+    return commands
 
 
 def body(row: store.CommentRow) -> bytes:

@@ -77,7 +77,7 @@ def author_erased(event: AuthorErased) -> None:
     followers = publish.present(event.followers)
     if not followers:
         return
-    former = msgspec.json.encode(UserCard(event.username, "", None))
+    former = profiles.Card(event.user_id, msgspec.json.encode(UserCard(event.username, "", None)))
     for post_id, repost_id in [*((post_id, None) for post_id in event.post_ids), *event.reposts]:
         if repost_id is None:
             _deliver_gone(post_id, post_id, None, followers, _GONE)
@@ -215,11 +215,11 @@ def _tell_gone(entry: Entry, followers: list[int]) -> None:
         return
     card = profiles.load_cards_sync([entry.repost.user_id]).get(entry.repost.user_id)
     if card is not None:
-        _tell_repost_gone(entry.position, entry.post_id, card.json, followers)
+        _tell_repost_gone(entry.position, entry.post_id, card, followers)
 
 
 def _tell_repost_gone(
-    repost_id: int, post_id: int, reposter: bytes, followers: list[int], version: int = _GONE
+    repost_id: int, post_id: int, reposter: profiles.Card, followers: list[int], version: int = _GONE
 ) -> None:
     """Tell who has the post in their feed no more; and of the post, who has it by another now, as it shows there."""
     left = reads.shown_to(post_id, followers)
@@ -240,15 +240,15 @@ def _tell_repost_gone(
         _tell_repost_gone(repost_id, post_id, reposter, changed, version + 1)
 
 
-def _deliver_gone(position: int, post_id: int, reposter: bytes | None, followers: list[int], version: int) -> None:
-    repost = b"" if reposter is None else b',"reposted_by":%b' % reposter
-    gone = b'{"id":"%b"%b}' % (ids.encode(post_id).encode(), repost)
-    _deliver(followers, "feed.post_deleted", gone, position, version)
-
-
-def _deliver(
-    followers: list[int], event: str, data: bytes, position: int, version: int, rests: Sequence[int] = ()
+def _deliver_gone(
+    position: int, post_id: int, reposter: profiles.Card | None, followers: list[int], version: int
 ) -> None:
+    repost = b"" if reposter is None else b',"reposted_by":%b' % reposter.json
+    gone = b'{"id":"%b"%b}' % (ids.encode(post_id).encode(), repost)
+    _deliver(followers, "feed.post_deleted", gone, position, version, [] if reposter is None else [reposter.user_id])
+
+
+def _deliver(followers: list[int], event: str, data: bytes, position: int, version: int, rests: Sequence[int]) -> None:
     """Tell each of an entry once, however often and by whichever chunks, and not that it is there once it is gone.
 
     A post, or a repost, is there, then gone, and never comes back: these are its versions, whatever else changes.

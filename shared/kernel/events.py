@@ -8,6 +8,7 @@ import asyncio
 import base64
 import logging
 import re
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from typing import Any, ClassVar, Final, TypeVar, cast
@@ -101,6 +102,16 @@ def nudge() -> cache.Command:
     return ("PUBLISH", NUDGE_CHANNEL, "1")
 
 
+# When the background function under way began, on `time.monotonic`; None where none is.
+_begun: ContextVar[float | None] = ContextVar("begun", default=None)
+
+
+def seconds_under_way() -> float:
+    """How long ago the background function under way began, and so the oldest that it can have read; 0 if none is."""
+    begun = _begun.get()
+    return 0.0 if begun is None else time.monotonic() - begun
+
+
 # What this request is to tell Redis once its work is done; None where nobody collects.
 _waiting: ContextVar[list[cache.Command] | None] = ContextVar("waiting", default=None)
 
@@ -152,6 +163,7 @@ def handle(reaction: Reaction, message: dict[str, Any]) -> None:
     kind = kinds.get(attributes.get("type", ""))
     if kind is None:
         raise LookupError(f"{reaction.name} hears no {attributes.get('type')!r}")
+    _begun.set(time.monotonic())
     log.trace_id.set(attributes.get("trace", ""))
     event = msgspec.json.decode(base64.b64decode(message.get("data", "")), type=kind)
     trips = ledger.open_ledger()

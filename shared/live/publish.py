@@ -2,18 +2,20 @@
 
 An inbox `inbox:{user}` is a stream whose ids are the user's `seq`: the clock in microseconds, or one more than the
 last, so that it grows even when Redis was lost. `inbox:floor:{user}` says from where on it is whole,
-and `inbox:missed:{user}` when something was last not put into it. An entry has the ids that its event rests on, and for
-how many seconds it is good; `live:changed:{id}`, and `live:changed:{viewer}>{id}` for one viewer, when what rests on an
-id was last hidden or changed: who resumes from before is not told what was so then. `presence:{user}` has until when
-they are here, for each instance of the live service (shared/presence).
+and `inbox:missed:{user}` when something was last not put into it. An entry has the ids that its event rests on, for how
+many seconds it is good, and since when what it tells was read; `live:changed:{id}`, and `live:changed:{viewer}>{id}`
+for one viewer, by which change what rests on an id was last hidden or changed, and when: who resumes is not told what
+was read before. `presence:{user}` has until when they are here, for each instance of the live service
+(shared/presence).
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
-from shared.kernel import cache, clock, ids
+from shared.kernel import cache, clock, events, ids
 
 KEPT_SECONDS: Final = 24 * 3600
 KEPT_EVENTS: Final = 1000
@@ -25,16 +27,16 @@ BOOT_FLOOR: Final = "live:floor"
 
 
 class Hidden(NamedTuple):
-    """What may have been hidden: what rests on these ids, from the viewer, or from all and from themselves."""
+    """What may have been hidden: what rests on an id, from the viewer, or from all and from that user themselves."""
 
-    rests: frozenset[int]
+    subject: int
     viewer: int | None
 
 
 # KEYS: the mark, which has what version each user has heard, and the mark of what comes before (either may be empty),
 # then inbox and floor of each user, in turn. ARGV: seconds kept, events kept, the version, the event up to its seq
-# (empty: nothing is sent), the rest after it, the ids that it rests on, for how many seconds it is good, then each
-# user's channel.
+# (empty: nothing is sent), the rest after it, the ids that it rests on, for how many seconds it is good, how long ago
+# the reading of what it tells began, in µs, then each user's channel.
 _DELIVER: Final = cache.Script("""
 if KEYS[2] ~= '' and redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
 local time = redis.call('TIME')
@@ -56,10 +58,11 @@ local function send(i)
   end
   local text = string.format('%.0f', seq)
   local event = ARGV[4] .. text .. ARGV[5]
-  redis.call('XADD', KEYS[i], 'MAXLEN', '~', ARGV[2], text .. '-0', 'e', event, 'r', ARGV[6], 'g', ARGV[7])
+  redis.call('XADD', KEYS[i], 'MAXLEN', '~', ARGV[2], text .. '-0', 'e', event, 'r', ARGV[6], 'g', ARGV[7],
+    'a', string.format('%.0f', micros - ARGV[8]))
   redis.call('EXPIRE', KEYS[i], ARGV[1])
   redis.call('EXPIRE', KEYS[i + 1], ARGV[1] + 3600)
-  redis.call('PUBLISH', ARGV[7 + (i - 1) / 2], event)
+  redis.call('PUBLISH', ARGV[8 + (i - 1) / 2], event)
 end
 for i = 3, #KEYS, 2 do
   if is_news(string.sub(KEYS[i], -13)) and ARGV[4] ~= '' then send(i) end
@@ -91,13 +94,13 @@ end
 return here
 """)
 
-# KEYS: what has changed. ARGV: seconds kept, and what the gate is told (may be empty).
-_CHANGED: Final = cache.Script(f"""
+# KEYS: the mark of what has changed. ARGV: seconds kept, and by which change: when the same is told again, what was
+# read between has it, and stays.
+_CHANGED: Final = cache.Script("""
+local by = string.match(redis.call('GET', KEYS[1]) or '', '^%d+')
+if by == ARGV[2] then return end
 local time = redis.call('TIME')
-for i = 1, #KEYS do
-  redis.call('SET', KEYS[i], string.format('%.0f', time[1] * 1000000 + time[2]), 'EX', ARGV[1])
-end
-if ARGV[2] ~= '' then redis.call('PUBLISH', '{GATE}', ARGV[2]) end
+redis.call('SET', KEYS[1], string.format('%s %.0f', ARGV[2], time[1] * 1000000 + time[2]), 'EX', ARGV[1])
 """)
 
 
@@ -125,8 +128,9 @@ def deliver(
 ) -> bool:
     """Send one event, `data` in JSON, to each user. Raises CacheUnavailable.
 
-    Who comes back is sent it as well, but not once something that it `rests` on is `hidden` or `changed`, nor after
-    `good_for` seconds: they are told to read anew.
+    Who comes back is sent it as well, but not where something that it `rests` on was `hidden` or `changed` since the
+    background function that sends it began, which is when it began to read, nor after `good_for` seconds: they are told
+    to read anew.
 
     With `once`, the same mark sends a user nothing a second time: a background function that runs again is not heard
     twice. Where what the mark stands for changes, only a newer `version` of it is sent; of `data` that is None nothing
@@ -139,7 +143,8 @@ def deliver(
     keys += [key for user in users for key in (f"inbox:{user}", f"inbox:floor:{user}")]
     head = "" if data is None else f'{{"event":"{event}","seq":'
     tail = b',"at":%d,"data":%b}' % (clock.now_ms(), data or b"")
-    kept = (KEPT_SECONDS, KEPT_EVENTS, version, head, tail, " ".join(map(ids.encode, rests)), good_for)
+    on, age = " ".join(map(ids.encode, rests)), math.ceil(events.seconds_under_way() * 1_000_000)
+    kept = (KEPT_SECONDS, KEPT_EVENTS, version, head, tail, on, good_for, age)
     channels = [channel(user_id) for user_id in user_ids]
     (done,) = cache.run_sync(_DELIVER.command(keys, [*kept, *channels]))
     return bool(done)
@@ -173,37 +178,45 @@ def metrics(kind: Literal["post", "comment"], subject: int, version: int, counts
     return ("PUBLISH", f"{TOPIC}{kind}:{name}", b"%d %b" % (version, state))
 
 
-def hidden(*rests: int, presence: bool = False) -> cache.Command:
-    """The command that has subscriptions looked at anew: of these users, and to what rests on these ids.
+def hidden(subject: int, change: int | None) -> list[cache.Command]:
+    """The commands that have subscriptions looked at anew: a user's own, and all to what rests on `subject`.
 
-    `presence`: when they are here is all that may be hidden, and what was told of them stays.
+    Nobody is told any more what was read before `change`, which hid it, as any number says that is no other change's.
+    None: when they are here is all that may be hidden, and what was told of them stays.
     """
-    return _hidden([ids.encode(subject) for subject in rests], presence)
+    return _hidden(ids.encode(subject), change)
 
 
-def hidden_from(viewer_id: int, subject: int, *, presence: bool = False) -> cache.Command:
-    """The command that has a user's subscriptions to what rests on `subject` looked at anew, and no others."""
-    return _hidden([f"{ids.encode(viewer_id)}>{ids.encode(subject)}"], presence)
+def hidden_from(viewer_id: int, subject: int, change: int | None) -> list[cache.Command]:
+    """The commands of `hidden` for one viewer: their subscriptions to what rests on `subject`, and no others."""
+    return _hidden(f"{ids.encode(viewer_id)}>{ids.encode(subject)}", change)
 
 
-def _hidden(names: list[str], presence: bool) -> cache.Command:
-    return _CHANGED.command([] if presence else [*map(changed_key, names)], [KEPT_SECONDS, " ".join(names)])
+def _hidden(name: str, change: int | None) -> list[cache.Command]:
+    return [*([] if change is None else [_changed(name, change)]), ("PUBLISH", GATE, name)]
 
 
-def changed(subject: int) -> cache.Command:
-    """The command after which nobody is told any more what rested on `subject` before: it says something else now."""
-    return _CHANGED.command([changed_key(ids.encode(subject))], [KEPT_SECONDS, ""])
+def changed(subject: int, change: int) -> cache.Command:
+    """The command after which nobody is told any more what was read of `subject` before: it says something else now.
+
+    `change` as `hidden` has it.
+    """
+    return _changed(ids.encode(subject), change)
+
+
+def _changed(name: str, change: int) -> cache.Command:
+    return _CHANGED.command([changed_key(name)], [KEPT_SECONDS, change])
 
 
 def changed_key(name: str) -> str:
-    """When what rests on an id, or for a viewer on one (`viewer>id`), was last hidden or changed, in µs."""
+    """By which change what rests on an id, for a viewer if it is `viewer>id`, was last hidden or changed, and when."""
     return f"live:changed:{name}"
 
 
 def hidden_in(payload: bytes) -> Hidden:
     """What `hidden` or `hidden_from` told."""
-    viewer, _, rests = payload.decode().rpartition(">")
-    return Hidden(frozenset(map(ids.decode, rests.split())), ids.decode(viewer) if viewer else None)
+    viewer, _, subject = payload.decode().rpartition(">")
+    return Hidden(ids.decode(subject), ids.decode(viewer) if viewer else None)
 
 
 def channel(user_id: int) -> str:

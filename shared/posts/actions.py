@@ -66,7 +66,8 @@ def edit(caller: Caller, post_id: PostId, changes: PostEdit) -> Encoded:
     if row is None or row.author_id != caller.user_id:
         raise _refusal(caller, post_id)
     done = engagement.of_viewers(post_id, [caller.user_id]).get(caller.user_id, NOTHING)
-    events.after_commit(projection.card(row), *projection.mentioned(projection.load_mentions(post_id)))
+    mentioned_now = projection.mentioned(projection.load_mentions(post_id))
+    events.after_commit(projection.card(row), *projection.edited([row]), *mentioned_now)
     card = profiles.load_cards_sync([caller.user_id]).get(caller.user_id)
     if card is None:
         raise Forbidden("account_gone")
@@ -121,7 +122,7 @@ def remove(conn: db.Connection, post_id: int, author_id: int) -> list[cache.Comm
     store.SET_MENTIONS.run(conn, post_id=post_id, user_ids=[], mention_id=None)
     store.COUNT_POST.run(conn, user_id=author_id, step=-1)
     events.emit(conn, PostDeleted(post_id, author_id))
-    return projection.rows([row])
+    return [*projection.rows([row]), *projection.metrics([row])]
 
 
 def react(caller: Caller, post_id: PostId, new: NewReaction) -> Encoded:

@@ -32,7 +32,7 @@ def edit(caller: Caller, change: ProfileEdit) -> None:
     if change == ProfileEdit():
         return
     # Who watches is told at once, and by the event again.
-    told = [] if shows is msgspec.UNSET else [live.hidden(caller.user_id, presence=True)]
+    told = [] if shows is msgspec.UNSET else live.hidden(caller.user_id, None)
     with db.transaction() as conn:
         row = store.EDIT.maybe(conn, user_id=caller.user_id, **params)
         if row is not None:

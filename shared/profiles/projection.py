@@ -13,6 +13,7 @@ import msgspec
 from shared.kernel import cache, db, ids
 from shared.kernel.projection import KEPT_SECONDS, put
 from shared.kernel.timeline import Place, Timeline, place
+from shared.live import publish as live
 from shared.profiles import store
 from shared.profiles.model import Picture, ProfileCounts, UserCard
 from shared.visibility import reads as visibility
@@ -84,6 +85,8 @@ def rows(users: Iterable[store.UserRow]) -> list[cache.Command]:
         commands.append(put(card_key(row.id), row.version, encoded_card(row)))
         commands.append(rest(row))
         commands.append(("SET", username_key(row.username), ids.encode(row.id), "EX", KEPT_SECONDS))
+        if row.state != "active":
+            commands += live.hidden(row.id, row.version)
     return commands
 
 
@@ -104,7 +107,16 @@ def relationship(row: store.RelationshipRow) -> list[cache.Command]:
     return [
         *([] if row.erased else visibility.changed(row.user_id, row.other_id, flags, row.version)),
         place(pair, row.version, _places(row)),
+        *_hidden(row),
     ]
+
+
+def _hidden(row: store.RelationshipRow) -> list[cache.Command]:
+    """The commands that tell what one's block hides from both, and that one does not follow from the other."""
+    if row.block_id is not None:
+        pairs = ((row.user_id, row.other_id), (row.other_id, row.user_id))
+        return [command for pair in pairs for command in live.hidden_from(*pair, row.block_id)]
+    return live.hidden_from(row.other_id, row.user_id, None) if row.follow_id is None else []
 
 
 def unblocked(row: store.RelationshipRow) -> list[cache.Command]:

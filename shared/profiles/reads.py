@@ -277,10 +277,7 @@ def refresh(user_ids: Sequence[int], *, presence: bool = False) -> None:
     `presence`: they hide when they are here, or show it, from now on.
     """
     found = projection.load(user_ids)
-    gone = [row.id for row in found if row.state != "active"]
-    hidden = [live.hidden(*gone)] if gone else []
-    if presence:
-        hidden.append(live.hidden(*user_ids, presence=True))
+    hidden = [command for row in found if presence for command in live.hidden(row.id, None)]
     cache.run_sync(*projection.rows(found), *hidden)
 
 
@@ -292,12 +289,7 @@ def refresh_relationship(user_id: int, other_id: int, *, block: bool = False) ->
     with db.connection() as conn:
         row = store.RELATIONSHIP.maybe(conn, user_id=user_id, other_id=other_id)
     if row is not None:
-        hidden = (
-            [live.hidden_from(*pair) for pair in ((user_id, other_id), (other_id, user_id))] if row.blocking else []
-        )
-        if row.follow_id is None:
-            hidden.append(live.hidden_from(other_id, user_id, presence=True))
-        cache.run_sync(*projection.relationship(row), *(projection.unblocked(row) if block else []), *hidden)
+        cache.run_sync(*projection.relationship(row), *(projection.unblocked(row) if block else []))
 
 
 class UserState(msgspec.Struct, frozen=True):

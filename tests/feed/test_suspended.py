@@ -15,6 +15,7 @@ from shared.kernel import db
 from shared.moderation.actions import unsuspend
 from tests.client import Live, Person, standing_still, wait_until
 from tests.feed.merging import id_of
+from tests.heard import wait_until_heard
 
 C = TypeVar("C", TellersChunk, ReadersChunk)
 
@@ -30,10 +31,11 @@ def resyncs(live: Live) -> int:
     return [event["event"] for event in live.drain()].count("resync")
 
 
-def told(lives: list[Live], times: int) -> None:
+def told(stack: Stack, lives: list[Live], times: int) -> None:
     """Each hears it so many times in all, and no more."""
     for live in lives:
         wait_until(lambda live=live: resyncs(live) >= times)
+    wait_until_heard(stack)
     assert [resyncs(live) for live in lives] == [times] * len(lives)
 
 
@@ -57,10 +59,10 @@ def test_followers_and_those_of_who_reposted_read_anew_each_time(stack: Stack, p
         # What it has them read is true by then.
         assert shows() == [False] * 3
         unsuspend(author.username)
-        told(lives, 2)
+        told(stack, lives, 2)
         assert shows() == [True] * 3
         suspend(stack, author)
-        told(lives, 3)
+        told(stack, lives, 3)
         assert shows() == [False] * 3
         assert resyncs(none) == 0
 

@@ -1,17 +1,25 @@
 """Who comes back is not told what has been hidden from them since, nor what is no longer said: they read anew."""
 
+import base64
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from infra.leaks.plant import make_moderator, suspend
 from infra.local.stack import Stack
-from shared.kernel import cache, ids
+from shared.kernel import cache, events, ids
 from shared.live import publish
 from tests.chat.talk import friends, upload_photo, write
-from tests.client import PASSWORD, Person, wait_until
+from tests.client import PASSWORD, Person, standing_still, wait_until
 from tests.feed.merging import id_of
 from tests.heard import wait_until_heard
+
+
+class Told(events.Event, frozen=True):
+    """These changes come in while what is told of is being read."""
+
+    changes: list[int]
 
 
 @pytest.fixture
@@ -54,15 +62,92 @@ def edit(alice: Person, bob: Person, said: dict[str, Any]) -> None:
     alice.patch(f"/v1/messages/{said['id']}", {"content": {"type": "text", "text": "Better words"}})
 
 
-@pytest.mark.parametrize("change", [block, block_back, leave, take_back, edit])
+CHANGES = [block, block_back, leave, take_back, edit]
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_a_message_is_not_told_once_it_is_hidden_or_changed(
-    alice: Person, bob: Person, seen: int, change: Callable[[Person, Person, dict[str, Any]], None]
+    stack: Stack, alice: Person, bob: Person, seen: int, change: Callable[[Person, Person, dict[str, Any]], None]
 ) -> None:
     said = write(alice, bob, "Regretted words")
     wait_until(lambda: heard(bob, seen, "message.created"))
-    change(alice, bob, said)
+    # From the moment that it is done, whenever its event is heard.
+    with standing_still(stack, "background", "relay"):
+        change(alice, bob, said)
+        assert [event["event"] for event in replayed(bob, seen)] == ["resync"]
     # And no more than that: who blocks is told to read anew besides.
-    wait_until(lambda: [event["event"] for event in replayed(bob, seen)] == ["resync"])
+    wait_until_heard(stack)
+    assert [event["event"] for event in replayed(bob, seen)] == ["resync"]
+
+
+@pytest.mark.parametrize("how", ["edit", "delete", "block", "suspend"])
+def test_a_post_is_not_told_from_the_moment_that_it_is_hidden_or_changed(
+    stack: Stack, alice: Person, bob: Person, seen: int, person: Callable[[], Person], how: str
+) -> None:
+    carol, moderator = person(), make_moderator(stack)
+    post = alice.post_photo(f"Regretted words for @{carol.username}")
+    wait_until(lambda: heard(bob, seen, "feed.post_created"))
+    with standing_still(stack, "background", "relay"):
+        match how:
+            case "edit":
+                alice.patch(f"/v1/posts/{post['id']}", {"description": "Better words"})
+            case "delete":
+                alice.delete(f"/v1/posts/{post['id']}")
+            case "block":
+                # It is still alice's to see, and bob's, but carol's name is not for bob any more.
+                carol.put(f"/v1/users/{bob.username}/block")
+            case _:
+                suspend(stack, carol, moderator)
+        assert [event["event"] for event in replayed(bob, seen)] == ["resync"]
+
+
+def test_that_a_repost_is_gone_is_not_told_once_its_reposter_is_hidden(
+    stack: Stack, alice: Person, bob: Person, seen: int, person: Callable[[], Person]
+) -> None:
+    carol = person()
+    post = carol.post_photo()
+    alice.put(f"/v1/posts/{post['id']}/repost")
+    wait_until(lambda: heard(bob, seen, "feed.post_created"))
+    alice.delete(f"/v1/posts/{post['id']}/repost")
+    wait_until(lambda: heard(bob, seen, "feed.post_deleted"))
+    alice.put(f"/v1/users/{bob.username}/block")
+    assert [event["event"] for event in replayed(bob, seen)] == ["resync"]
+
+
+def test_nor_is_what_was_read_before_a_change_and_told_after_it(bob: Person, seen: int) -> None:
+    bob_id, subject = id_of(bob), ids.new_id()
+
+    def tell(event: Told) -> None:
+        """What it tells was read before `before`, and is told after."""
+        for change in event.changes:
+            cache.run_sync(publish.changed(subject, change))
+        publish.deliver([bob_id], "message.created", b"{}", rests=[subject])
+
+    def told(*changes: int) -> list[str]:
+        with bob.live() as phone:
+            last = phone.act("resume", {"after": seen})["data"]["seq"]
+        data = base64.b64encode(events.encode(Told(list(changes)))).decode()
+        events.handle(
+            events.Reaction("tell", tell, (Told,), 1, in_thread=False),
+            {"attributes": {"type": Told.topic}, "data": data},
+        )
+        return [event["event"] for event in replayed(bob, last)]
+
+    assert told() == ["message.created"]
+    assert told(1) == ["resync"]
+    # A change that is told again, as its event comes again, is the one before: what was read since has it.
+    assert told(1) == ["message.created"]
+    assert told(1, 2) == ["resync"]
+
+
+def test_an_event_of_an_earlier_release_is_read_anew(bob: Person, seen: int) -> None:
+    publish.deliver([id_of(bob)], "message.created", b"{}")
+    assert heard(bob, seen, "message.created")
+    inbox = f"inbox:{ids.encode(id_of(bob))}"
+    ((entry, fields),) = cache.run_sync(("XREVRANGE", inbox, "+", "-", "COUNT", 1))[0]
+    number = int(entry.partition(b"-")[0]) + 1
+    cache.run_sync(("XADD", inbox, f"{number}-0", *fields[:6]))
+    assert heard(bob, seen, "resync")
 
 
 @pytest.mark.parametrize("how", ["block", "edit", "delete"])
