@@ -6,9 +6,10 @@ from typing import Any, Final
 
 import msgspec
 
-from realtime_service.connection import BURST, MAX_ASKED, MAX_FRAME, PER_SECOND
+from realtime_service.connection import MAX_ASKED
 from realtime_service.frames import SUBPROTOCOLS
 from realtime_service.protocol import ACTIONS, EVENTS, OWN
+from realtime_service.wire import BURST, MAX_FRAME, PER_SECOND
 from shared.kernel import openapi
 from shared.kernel.endpoint import Endpoint
 from shared.kernel.openapi import Schema

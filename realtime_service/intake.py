@@ -4,9 +4,9 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from realtime_service.connection import Connection
+    from realtime_service.wire import Wire
 
-# Of one frame. What is over a connection's own limit, but not by far, is read whole: the client's next frame is then
+# Of one frame. What is over the limit of a message, but not by far, is read whole: the client's next frame is then
 # its answer to the close.
 MAX_READ: Final = 1 << 20
 
@@ -18,10 +18,10 @@ class Intake(asyncio.BufferedProtocol):
     a frame the connection is to end, and what follows is passed over.
     """
 
-    __slots__ = ("_connection", "_parser")
+    __slots__ = ("_parser", "_wire")
 
-    def __init__(self, connection: "Connection", parser: asyncio.BufferedProtocol):
-        self._connection = connection
+    def __init__(self, wire: "Wire", parser: asyncio.BufferedProtocol):
+        self._wire = wire
         self._parser = parser
 
     def get_buffer(self, sizehint: int) -> Any:
@@ -30,13 +30,13 @@ class Intake(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """So many have come."""
-        connection = self._connection
-        if connection.coming > MAX_READ:
+        wire = self._wire
+        if wire.coming > MAX_READ:
             return
-        connection.coming += nbytes
+        wire.coming += nbytes
         self._parser.buffer_updated(nbytes)
-        if connection.coming > MAX_READ:
-            connection.end(4413, "frame too large")
+        if wire.coming > MAX_READ:
+            wire.end(4413, "frame too large")
 
     def eof_received(self) -> bool | None:
         """The client sends no more."""

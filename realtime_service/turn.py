@@ -5,7 +5,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from realtime_service.connection import Connection
+    from realtime_service.wire import Wire
 
 _log: Final = logging.getLogger("live")
 
@@ -14,19 +14,19 @@ class Turn:
     """The sockets that have something to write. One callback for all: one each costs much of what it does."""
 
     def __init__(self) -> None:
-        self._due: list[Connection] = []
+        self._due: list[Wire] = []
 
-    def add(self, connection: "Connection") -> None:
+    def add(self, wire: "Wire") -> None:
         """Have it flushed when this turn ends."""
         if not self._due:
             asyncio.get_running_loop().call_soon(self._end)
-        self._due.append(connection)
+        self._due.append(wire)
 
     def _end(self) -> None:
         due, self._due = self._due, []
-        for connection in due:
+        for wire in due:
             try:
-                connection.flush()
+                wire.flush()
             except Exception:  # a fault of one socket's is not the others'
                 _log.exception("a socket can't be written to")
-                connection.close(1011, "internal error")
+                wire.close(1011, "internal error")

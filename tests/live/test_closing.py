@@ -9,8 +9,9 @@ from typing import Any
 import picows
 import pytest
 
-from realtime_service.connection import BURST, MAX_HELD, Connection, Tell
+from realtime_service.connection import MAX_HELD, Connection, Tell
 from realtime_service.frames import Event
+from realtime_service.wire import BURST
 from tests.live.test_protocol import CLOSE, PING, TEXT, frame
 
 HEAD = (

@@ -12,8 +12,9 @@ from websockets.exceptions import ConnectionClosed
 
 from infra.bench.sockets import IDLE_KIB, Crowd
 from infra.local.stack import Stack
-from realtime_service.connection import BURST, MAX_ASKED, MAX_FRAME
+from realtime_service.connection import MAX_ASKED
 from realtime_service.intake import MAX_READ
+from realtime_service.wire import BURST, MAX_FRAME
 from shared.kernel import cache, codec, db, ids, sessions, tokens
 from shared.posts import store as posts
 from tests.client import Format, Live, Person, sign_up, wait_until

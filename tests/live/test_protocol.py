@@ -14,8 +14,8 @@ import pytest
 from websockets.frames import Frame, Opcode
 
 from infra.local.stack import Stack
-from realtime_service.connection import MAX_FRAME
 from realtime_service.intake import MAX_READ
+from realtime_service.wire import MAX_FRAME
 from tests.client import Person
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
