@@ -9,13 +9,13 @@ was read before. `presence:{user}` has until when they are here, for each instan
 (shared/presence).
 """
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
 from shared.kernel import cache, clock, events, ids
+from shared.live import redis_clock
 
 KEPT_SECONDS: Final = 24 * 3600
 KEPT_EVENTS: Final = 1000
@@ -35,12 +35,12 @@ class Hidden(NamedTuple):
 
 # KEYS: the mark, which has what version each user has heard, and the mark of what comes before (either may be empty),
 # then inbox and floor of each user, in turn. ARGV: seconds kept, events kept, the version, the event up to its seq
-# (empty: nothing is sent), the rest after it, the ids that it rests on, for how many seconds it is good, how long ago
-# the reading of what it tells began, in µs, then each user's channel.
+# (empty: nothing is sent), the rest after it, the ids that it rests on, for how many seconds it is good, since when it
+# was read, in µs, then each user's channel. Gives whether it was done, and the time in µs.
 _DELIVER: Final = cache.Script("""
-if KEYS[2] ~= '' and redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
 local time = redis.call('TIME')
 local micros = time[1] * 1000000 + time[2]
+if KEYS[2] ~= '' and redis.call('EXISTS', KEYS[2]) == 0 then return {0, micros} end
 local function is_news(user)
   if KEYS[1] == '' then return true end
   if tonumber(redis.call('HGET', KEYS[1], user) or '0') >= tonumber(ARGV[3]) then return false end
@@ -58,8 +58,8 @@ local function send(i)
   end
   local text = string.format('%.0f', seq)
   local event = ARGV[4] .. text .. ARGV[5]
-  redis.call('XADD', KEYS[i], 'MAXLEN', '~', ARGV[2], text .. '-0', 'e', event, 'r', ARGV[6], 'g', ARGV[7],
-    'a', string.format('%.0f', micros - ARGV[8]))
+  redis.call('XADD', KEYS[i], 'MAXLEN', '~', ARGV[2], text .. '-0',
+    'e', event, 'r', ARGV[6], 'g', ARGV[7], 'a', ARGV[8])
   redis.call('EXPIRE', KEYS[i], ARGV[1])
   redis.call('EXPIRE', KEYS[i + 1], ARGV[1] + 3600)
   redis.call('PUBLISH', ARGV[8 + (i - 1) / 2], event)
@@ -68,7 +68,7 @@ for i = 3, #KEYS, 2 do
   if is_news(string.sub(KEYS[i], -13)) and ARGV[4] ~= '' then send(i) end
 end
 if KEYS[1] ~= '' then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
-return 1
+return {1, micros}
 """)
 
 # KEYS: the mark. ARGV: the user, the version that they heard last, and that to which the mark goes back.
@@ -128,9 +128,9 @@ def deliver(
 ) -> bool:
     """Send one event, `data` in JSON, to each user. Raises CacheUnavailable.
 
-    Who comes back is sent it as well, but not where something that it `rests` on was `hidden` or `changed` since the
-    background function that sends it began, which is when it began to read, nor after `good_for` seconds: they are told
-    to read anew.
+    Who comes back is sent it as well, but not where something that it `rests` on has `changed` since the background
+    function that sends it began, which is when it began to read, nor after `good_for` seconds: they are told to read
+    anew.
 
     With `once`, the same mark sends a user nothing a second time: a background function that runs again is not heard
     twice. Where what the mark stands for changes, only a newer `version` of it is sent; of `data` that is None nothing
@@ -143,10 +143,11 @@ def deliver(
     keys += [key for user in users for key in (f"inbox:{user}", f"inbox:floor:{user}")]
     head = "" if data is None else f'{{"event":"{event}","seq":'
     tail = b',"at":%d,"data":%b}' % (clock.now_ms(), data or b"")
-    on, age = " ".join(map(ids.encode, rests)), math.ceil(events.seconds_under_way() * 1_000_000)
-    kept = (KEPT_SECONDS, KEPT_EVENTS, version, head, tail, on, good_for, age)
+    on, read_since = " ".join(map(ids.encode, rests)), redis_clock.at(events.begun())
+    kept = (KEPT_SECONDS, KEPT_EVENTS, version, head, tail, on, good_for, read_since)
     channels = [channel(user_id) for user_id in user_ids]
-    (done,) = cache.run_sync(_DELIVER.command(keys, [*kept, *channels]))
+    ((done, now),) = cache.run_sync(_DELIVER.command(keys, [*kept, *channels]))
+    redis_clock.read(now)
     return bool(done)
 
 
@@ -178,34 +179,24 @@ def metrics(kind: Literal["post", "comment"], subject: int, version: int, counts
     return ("PUBLISH", f"{TOPIC}{kind}:{name}", b"%d %b" % (version, state))
 
 
-def hidden(subject: int, change: int | None) -> list[cache.Command]:
-    """The commands that have subscriptions looked at anew: a user's own, and all to what rests on `subject`.
+def look_again(subject: int, viewer_id: int | None = None) -> cache.Command:
+    """The command that has a viewer's subscriptions to what rests on `subject` looked at anew.
 
-    Nobody is told any more what was read before `change`, which hid it, as any number says that is no other change's.
-    None: when they are here is all that may be hidden, and what was told of them stays.
+    Without a viewer those of all to it, and all of `subject`'s own.
     """
-    return _hidden(ids.encode(subject), change)
+    return ("PUBLISH", GATE, _name(subject, viewer_id))
 
 
-def hidden_from(viewer_id: int, subject: int, change: int | None) -> list[cache.Command]:
-    """The commands of `hidden` for one viewer: their subscriptions to what rests on `subject`, and no others."""
-    return _hidden(f"{ids.encode(viewer_id)}>{ids.encode(subject)}", change)
+def changed(subject: int, change: int, viewer_id: int | None = None) -> cache.Command:
+    """The command after which nobody, or not this viewer, is told any more what was read of `subject` before `change`.
 
-
-def _hidden(name: str, change: int | None) -> list[cache.Command]:
-    return [*([] if change is None else [_changed(name, change)]), ("PUBLISH", GATE, name)]
-
-
-def changed(subject: int, change: int) -> cache.Command:
-    """The command after which nobody is told any more what was read of `subject` before: it says something else now.
-
-    `change` as `hidden` has it.
+    It has hidden it, or it says something else now. Any number says which change it is: the next one has another.
     """
-    return _changed(ids.encode(subject), change)
+    return _CHANGED.command([changed_key(_name(subject, viewer_id))], [KEPT_SECONDS + 3600, change])
 
 
-def _changed(name: str, change: int) -> cache.Command:
-    return _CHANGED.command([changed_key(name)], [KEPT_SECONDS, change])
+def _name(subject: int, viewer_id: int | None) -> str:
+    return ids.encode(subject) if viewer_id is None else f"{ids.encode(viewer_id)}>{ids.encode(subject)}"
 
 
 def changed_key(name: str) -> str:
@@ -214,7 +205,7 @@ def changed_key(name: str) -> str:
 
 
 def hidden_in(payload: bytes) -> Hidden:
-    """What `hidden` or `hidden_from` told."""
+    """What `look_again` told."""
     viewer, _, subject = payload.decode().rpartition(">")
     return Hidden(ids.decode(subject), ids.decode(viewer) if viewer else None)
 
