@@ -144,7 +144,8 @@ def _push_reaction(reactor: int, row: store.MessageRow, hearer: int, cards: Card
         msgspec.json.encode(emoji),
     )
     once = f"message:reacted:{ids.encode(row.id)}{ids.encode(reactor)}{ids.encode(hearer)}"
-    _deliver(row, hearer, "message.reacted", told, once, row.version)
+    rests = {_other(row, hearer): None}
+    publish.deliver([hearer], "message.reacted", told, once=once, version=row.version, rests=rests)
 
 
 def push_watermarks(event: ChatEvent) -> None:
