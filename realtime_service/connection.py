@@ -189,33 +189,41 @@ class Connection(Wire):
             self._hold()
             if mend == self.cuts:
                 self._cut = False  # and not after the read: it may be cut again meanwhile
+            seq: int | None = self.last_seq if after is None else after
             try:
-                found = await missed(self.last_seq if after is None else after)
+                while seq is not None:
+                    found = await missed(seq)
+                    if isinstance(found, inbox.Gap):
+                        return self._tell_gap(found)
+                    seq = await self._send_missed(found)
             except (cache.CacheUnavailable, cache.ReplyError):
-                found = inbox.Gap(0)
-            except BaseException:
+                return self._tell_gap(inbox.Gap(0))
+            finally:
                 self._release()
-                raise
-            if isinstance(found, inbox.Gap):
-                self.resync()
-                self._release()
-                if after is None:
-                    # What was before is read anew now: it is missed no more when this is asked again.
-                    self.last_seq = max(self.last_seq, found.upto)
-                return False
-            for event in found:
-                if event.seq is not None and event.seq <= self.began_at:
-                    # Something newer may have been sent before: the next resume goes on from there.
-                    self._sent = max(self._sent, event.seq)
-                    self._write(event.frame(self.format))
-                else:
-                    self._send(event)
-                if self._unflushed > TOGETHER:
-                    await self._taken()
             if after is not None:
                 self.began_at = 0
-            self._release()
             return True
+
+    async def _send_missed(self, found: list[Event]) -> int | None:
+        """Send what was missed; the seq past which there may be more, or what has changed before it could be sent."""
+        for event in found:
+            assert event.seq is not None
+            if event.seq <= self.began_at:
+                # Something newer may have been sent before: the next resume goes on from there.
+                self._sent = max(self._sent, event.seq)
+                self._write(event.frame(self.format))
+            else:
+                self._send(event)
+            if self._unflushed > TOGETHER:
+                await self._taken()
+                return event.seq
+        return found[-1].seq if len(found) == inbox.PAGE else None
+
+    def _tell_gap(self, gap: inbox.Gap) -> bool:
+        self.resync()
+        # What was before is read anew now: it is missed no more when this is asked again, nor told where it waits.
+        self.last_seq = max(self.last_seq, gap.upto)
+        return False
 
     def _hold(self) -> None:
         if self._waiting is None:

@@ -9,7 +9,10 @@ from shared.kernel import cache, ids
 from shared.live import publish
 from shared.live.publish import BOOT_FLOOR, KEPT_SECONDS
 
-# Whether the inbox is whole since `after`, what is in it since then, and the time in µs. KEYS: inbox, its floor, the
+# So many events are read at a time: what of them is hidden or changed is looked at just before they are sent.
+PAGE: Final = 50
+
+# Whether the inbox is whole since `after`, the next that is in it since then, and its last. KEYS: inbox, its floor, the
 # floor of all, when something was last left out of it. {0, n}: it is not, and what is missed is of n or before.
 _SINCE: Final = cache.Script("""
 local after = tonumber(ARGV[1])
@@ -23,9 +26,9 @@ local boot = tonumber(redis.call('GET', KEYS[3]) or '0')
 -- Who was linked, but for a moment, to this very Redis has missed only what is newer; the rest needn't be known.
 local linked = ARGV[2] == '1'
 if redis.call('EXISTS', KEYS[1]) == 0 then
-  if linked and after >= boot then return {1, {}, now} end
+  if linked and after >= boot then return {1, {}, after} end
   -- Had there been an event since, within what is kept, its inbox would be there.
-  if known and after >= boot and after <= now and after > now - kept then return {1, {}, now} end
+  if known and after >= boot and after <= now and after > now - kept then return {1, {}, after} end
   return gap
 end
 local info = redis.call('XINFO', 'STREAM', KEYS[1])
@@ -45,7 +48,7 @@ if not linked then
   if after < floor and not (known and after > floor - kept) then return gap end
   if after > last and not (known and after <= now) then return gap end
 end
-return {1, redis.call('XRANGE', KEYS[1], string.format('(%s-0', ARGV[1]), '+'), now}
+return {1, redis.call('XRANGE', KEYS[1], string.format('(%s-0', ARGV[1]), '+', 'COUNT', ARGV[4]), last}
 """)
 # A Redis with another run_id was restarted, and may have lost its tail: what was before can't be resumed.
 _NOTE_BOOT: Final = cache.Script("""
@@ -66,47 +69,48 @@ class Gap(NamedTuple):
 
 
 async def since(user_id: int, after: int, *, linked: bool = False) -> list[Event] | Gap:
-    """The events past `after`, in order, unless some may be missing.
+    """The first `PAGE` events past `after`, in order, unless some may be missing, or say what is not so any more.
 
     `linked`: `after` is known to be of this Redis, though its inbox may have begun later.
     """
     user = ids.encode(user_id)
     command = _SINCE.command(
         [f"inbox:{user}", f"inbox:floor:{user}", BOOT_FLOOR, f"inbox:missed:{user}"],
-        [str(after), int(linked), KEPT_SECONDS],
+        [str(after), int(linked), KEPT_SECONDS, PAGE],
     )
     (reply,) = await cache.run(command)
     if not reply[0]:
         return Gap(reply[1])
-    _, entries, now = reply
-    if await _are_outdated(user, entries, now):
-        return Gap(_seq_of(entries[-1]))
+    _, entries, last = reply
+    if await _are_outdated(user, entries):
+        return Gap(last)
     return [_event(entry) for entry in entries]
 
 
-async def _are_outdated(user: str, entries: list[Any], now: int) -> bool:
+async def _are_outdated(user: str, entries: list[Any]) -> bool:
     """Whether what one of them tells was hidden from the user since, or says something else by now, or is too old."""
-    read_since: dict[str, int] = {}
-    for entry in entries:
-        if len(entry[1]) < 8:
-            return True  # of an earlier release: nobody knows when it was read
-        _, _, _, rests, _, good_for, _, as_of = entry[1]
-        if _seq_of(entry) + int(good_for) * 1_000_000 < now:
-            return True
-        for name in rests.decode().split():
-            read_since[name] = min(int(as_of), read_since.get(name, now))
-    if not read_since:
+    if not entries:
         return False
-    # Of each id what was read first: what has changed since then has outdated that at least.
-    keys = [publish.changed_key(f"{viewer}{name}") for viewer in ("", f"{user}>") for name in read_since]
-    (changes,) = await cache.run(("MGET", *keys))
-    times = [*read_since.values()] * 2
-    return any(change and int(change.rpartition(b" ")[2]) >= at for change, at in zip(changes, times, strict=True))
+    good_until: float = math.inf
+    rests: list[tuple[int, str, str]] = []
+    for entry in entries:
+        fields, seq = _fields(entry), _seq_of(entry)
+        if b"g" not in fields:
+            return True  # of an earlier release: nobody knows what it rests on
+        good_until = min(good_until, seq + int(fields[b"g"]) * 1_000_000)
+        for name, _, known in (one.partition("=") for one in fields[b"r"].decode().split()):
+            rests += [(seq, known, name), (seq, known, f"{user}>{name}")]
+    keys = {name: publish.changed_key(name) for _, _, name in rests}
+    (seconds, micros), *marks = await cache.run(("TIME",), *([("MGET", *keys.values())] if keys else []))
+    mark_of = dict(zip(keys, marks[0] if marks else (), strict=True))
+    return int(seconds) * 1_000_000 + int(micros) > good_until or any(
+        publish.is_outdated(seq, known, mark_of[name]) for seq, known, name in rests
+    )
 
 
 async def newer(user_id: int, after: int) -> list[Event]:
-    """What is there past `after`, in order."""
-    (entries,) = await cache.run(("XRANGE", f"inbox:{ids.encode(user_id)}", f"({after}-0", "+"))
+    """The first `PAGE` that are there past `after`, in order."""
+    (entries,) = await cache.run(("XRANGE", f"inbox:{ids.encode(user_id)}", f"({after}-0", "+", "COUNT", PAGE))
     return [_event(entry) for entry in entries]
 
 
@@ -125,7 +129,11 @@ async def note_boot() -> int:
 
 
 def _event(entry: Any) -> Event:
-    return Event(entry[1][1], _seq_of(entry))
+    return Event(_fields(entry)[b"e"], _seq_of(entry))
+
+
+def _fields(entry: Any) -> dict[bytes, bytes]:
+    return dict(zip(entry[1][::2], entry[1][1::2], strict=True))
 
 
 def _seq_of(entry: Any) -> int:

@@ -102,7 +102,7 @@ def refresh(user_id: int, other_id: int, *, box: bool = False) -> None:
 
     `box`: it may be that `user_id` has left it, and shows the other no more when they are here.
     """
-    hidden = live.hidden_from(other_id, user_id, None) if box else []
+    hidden = [live.look_again(user_id, other_id)] if box else []
     cache.run_sync(*projection.changed(user_id, other_id), *hidden)
 
 

@@ -110,7 +110,7 @@ def _delete(
         return []
     if row.comment.attachment is not None:
         media.release(conn, _owner(comment_id))
-    shown = [*projection.rows([row.comment, *row.above]), *projection.metrics([row.comment])]
+    shown = [*projection.rows([row.comment, *row.above]), *projection.to_subscribers([row.comment])]
     return [*shown, posts.projected(row.post)]
 
 

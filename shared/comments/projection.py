@@ -64,14 +64,14 @@ def _counts(row: store.CommentRow) -> CommentCounts:
     return CommentCounts(row.reaction_count if row.deleted_at is None else 0, row.reply_count)
 
 
-def metrics(comments: Iterable[store.CommentRow]) -> list[cache.Command]:
+def to_subscribers(comments: Iterable[store.CommentRow]) -> list[cache.Command]:
     """The commands that tell who subscribes to comments how they are counted; of deleted ones, that they are gone."""
     commands: list[cache.Command] = []
     for row in comments:
         if row.deleted_at is None:
             commands.append(live.metrics("comment", row.id, row.version, _counts(row), row.reactions))
         else:
-            commands += live.hidden(row.id, row.deleted_at)
+            commands += [live.changed(row.id, row.deleted_at), live.look_again(row.id)]
     return commands
 
 

@@ -277,13 +277,13 @@ async def _take_bodies(comment_ids: Sequence[int], reply: Sequence[bytes | None]
 def refresh(comment_ids: Sequence[int]) -> None:
     """Bring comments in Redis up to date, and their lists. Raises CacheUnavailable, DatabaseUnavailable."""
     found = projection.load(comment_ids)
-    cache.run_sync(*projection.rows(found), *projection.metrics(found))
+    cache.run_sync(*projection.rows(found), *projection.to_subscribers(found))
 
 
 def refresh_cards(comment_ids: Sequence[int]) -> None:
     """Bring in Redis up to date what reactions change of comments. Raises as `refresh`."""
     found = projection.load(comment_ids)
-    cache.run_sync(*map(projection.card, found), *projection.metrics(found))
+    cache.run_sync(*map(projection.card, found), *projection.to_subscribers(found))
 
 
 def below(author_id: int, post_id: int, after: int, last_post_id: int, limit: int) -> list[store.BelowRow]:

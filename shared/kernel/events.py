@@ -106,10 +106,10 @@ def nudge() -> cache.Command:
 _begun: ContextVar[float | None] = ContextVar("begun", default=None)
 
 
-def seconds_under_way() -> float:
-    """How long ago the background function under way began, and so the oldest that it can have read; 0 if none is."""
-    begun = _begun.get()
-    return 0.0 if begun is None else time.monotonic() - begun
+def begun() -> float:
+    """When the background function under way began, on `time.monotonic`: it read nothing before. Now, if none is."""
+    since = _begun.get()
+    return time.monotonic() if since is None else since
 
 
 # What this request is to tell Redis once its work is done; None where nobody collects.
@@ -163,11 +163,14 @@ def handle(reaction: Reaction, message: dict[str, Any]) -> None:
     kind = kinds.get(attributes.get("type", ""))
     if kind is None:
         raise LookupError(f"{reaction.name} hears no {attributes.get('type')!r}")
-    _begun.set(time.monotonic())
+    began = _begun.set(time.monotonic())
     log.trace_id.set(attributes.get("trace", ""))
     event = msgspec.json.decode(base64.b64decode(message.get("data", "")), type=kind)
     trips = ledger.open_ledger()
-    reaction.function(event)
+    try:
+        reaction.function(event)
+    finally:
+        _begun.reset(began)
     _log.info(
         "%s handled %s",
         reaction.name,

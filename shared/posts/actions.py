@@ -67,7 +67,7 @@ def edit(caller: Caller, post_id: PostId, changes: PostEdit) -> Encoded:
         raise _refusal(caller, post_id)
     done = engagement.of_viewers(post_id, [caller.user_id]).get(caller.user_id, NOTHING)
     mentioned_now = projection.mentioned(projection.load_mentions(post_id))
-    events.after_commit(projection.card(row), *projection.edited([row]), *mentioned_now)
+    events.after_commit(projection.card(row), *projection.outdated([row]), *mentioned_now)
     card = profiles.load_cards_sync([caller.user_id]).get(caller.user_id)
     if card is None:
         raise Forbidden("account_gone")
@@ -122,7 +122,7 @@ def remove(conn: db.Connection, post_id: int, author_id: int) -> list[cache.Comm
     store.SET_MENTIONS.run(conn, post_id=post_id, user_ids=[], mention_id=None)
     store.COUNT_POST.run(conn, user_id=author_id, step=-1)
     events.emit(conn, PostDeleted(post_id, author_id))
-    return [*projection.rows([row]), *projection.metrics([row])]
+    return [*projection.rows([row]), *projection.to_subscribers([row])]
 
 
 def react(caller: Caller, post_id: PostId, new: NewReaction) -> Encoded:

@@ -57,18 +57,18 @@ def _counts(row: store.PostRow) -> PostCounts:
     return PostCounts(row.reaction_count, row.comment_count, row.repost_count, row.save_count)
 
 
-def metrics(posts: Iterable[store.PostRow]) -> list[cache.Command]:
+def to_subscribers(posts: Iterable[store.PostRow]) -> list[cache.Command]:
     """The commands that tell who subscribes to posts how they are counted; of deleted ones, that they are gone."""
     commands: list[cache.Command] = []
     for row in posts:
         if row.deleted_at is None:
             commands.append(live.metrics("post", row.id, row.version, _counts(row), row.reactions))
         else:
-            commands += live.hidden(row.id, row.deleted_at)
+            commands += [live.changed(row.id, row.deleted_at), live.look_again(row.id)]
     return commands
 
 
-def edited(posts: Iterable[store.PostRow]) -> list[cache.Command]:
+def outdated(posts: Iterable[store.PostRow]) -> list[cache.Command]:
     """The commands after which nobody is told any more what posts said before they were last edited."""
     return [live.changed(row.id, row.edited_at) for row in posts if row.edited_at is not None]
 

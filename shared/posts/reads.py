@@ -13,6 +13,7 @@ from shared.kernel.pages import PageQuery, refilled
 from shared.kernel.problems import NotFound
 from shared.kernel.projection import VERSION_DIGITS, ask_beginning, body_of, version_of
 from shared.kernel.remembered import Remembered
+from shared.live import publish as live
 from shared.posts import projection, store
 from shared.posts.model import PostViewer
 from shared.profiles import mentions
@@ -247,14 +248,15 @@ def _ids_in_postgres(user_id: int, before: int, count: int) -> list[int]:
 class Snapshot(msgspec.Struct, frozen=True):
     """A post of Postgres, for background functions that tell many of it.
 
-    `rests`: the ids of it, of whose it is, and of those mentioned, whom `named` has by their names.
+    `rests`: on itself as last edited, on whose it is, and on those mentioned. `mentioned`: these by their names, null
+    for who is gone.
     """
 
-    rests: list[int]
+    rests: live.Rests
     body: bytes
     author: profiles.Card
     reposter: profiles.Card | None
-    named: dict[str, int]
+    mentioned: dict[str, int | None]
 
     def seen_by(self, done: Engagement, hidden: Collection[str] = ()) -> bytes:
         """The post encoded, for those who have done `done` with it, and may not see `hidden`."""
@@ -262,11 +264,11 @@ class Snapshot(msgspec.Struct, frozen=True):
 
     def hidden_from(self, viewers: Sequence[int]) -> dict[int, frozenset[str]]:
         """Whom of those mentioned each of `viewers` may not see; nothing where nobody is mentioned."""
-        names = mentions.named_in(self.body, _AUTHOR)
-        gone = {name for name in names if name not in self.named}
-        hidden = {viewer: set(gone) for viewer in viewers} if names else {}
-        for name, user_id in self.named.items():
-            for viewer, relation in visibility.towards(user_id, viewers).items():
+        gone = {name for name, user_id in self.mentioned.items() if user_id is None}
+        hidden = {viewer: set(gone) for viewer in viewers} if self.mentioned else {}
+        for name, user_id in self.mentioned.items():
+            relations = {} if user_id is None else visibility.towards(user_id, viewers)
+            for viewer, relation in relations.items():
                 if not may_see(relation):
                     hidden[viewer].add(name)
         return {viewer: frozenset(names) for viewer, names in hidden.items()}
@@ -287,9 +289,12 @@ def snapshot(post_id: int, reposter: int | None = None) -> Snapshot | None:
     cards = profiles.load_cards_sync(people)
     if not all(person in cards for person in people):
         return None
-    named = profiles.named(mentions.named_in(body, _AUTHOR))
+    names = mentions.named_in(body, _AUTHOR)
+    there = profiles.named(names)
     by = None if reposter is None else cards[reposter]
-    return Snapshot([post_id, *people, *named.values()], body, cards[people[0]], by, named)
+    mentioned = {name: there.get(name) for name in names}
+    rests = {**dict.fromkeys([*people, *there.values()]), post_id: rows[0].edited_at}
+    return Snapshot(rests, body, cards[people[0]], by, mentioned)
 
 
 def refresh(post_ids: Sequence[int], *, edited: bool = False) -> None:
@@ -298,7 +303,11 @@ def refresh(post_ids: Sequence[int], *, edited: bool = False) -> None:
     Raises CacheUnavailable, DatabaseUnavailable.
     """
     found = projection.load(post_ids)
-    commands = [*projection.rows(found), *projection.metrics(found), *(projection.edited(found) if edited else [])]
+    commands = [
+        *projection.rows(found),
+        *projection.to_subscribers(found),
+        *(projection.outdated(found) if edited else []),
+    ]
     for post_id in post_ids:
         commands += projection.mentioned(projection.load_mentions(post_id))
     cache.run_sync(*commands)
@@ -307,13 +316,13 @@ def refresh(post_ids: Sequence[int], *, edited: bool = False) -> None:
 def refresh_cards(post_ids: Sequence[int]) -> None:
     """Bring the cards of posts in Redis up to date: all that comments change of them. Raises as `refresh`."""
     found = projection.load(post_ids)
-    cache.run_sync(*map(projection.card, found), *projection.metrics(found))
+    cache.run_sync(*map(projection.card, found), *projection.to_subscribers(found))
 
 
 def refresh_engaged(event: Engaged) -> None:
     """Bring in Redis up to date what an engagement changes of a post. Raises as `refresh`."""
     for row in projection.load([event.subject_id]):
-        cache.run_sync(*projection.engaged(row, event.part, event.user_id), *projection.metrics([row]))
+        cache.run_sync(*projection.engaged(row, event.part, event.user_id), *projection.to_subscribers([row]))
 
 
 class Mention(msgspec.Struct, frozen=True):

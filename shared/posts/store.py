@@ -114,8 +114,9 @@ REPOST, UNDO_REPOST = _change(PostReposted), _change(PostReposted, undo=True)
 # For an edit: it is judged by what the post is, and nobody changes it meanwhile.
 LOCK = db.Statement(f"SELECT {_COLUMNS} FROM posts WHERE id = :id AND deleted_at IS NULL FOR NO KEY UPDATE", PostRow)
 EDIT = db.Statement(
-    f"""UPDATE posts SET description = :description, media = CAST(:media AS jsonb), edited_at = :now,
-               mentions = CAST(:mentions AS text[]), hashtags = CAST(:hashtags AS text[]), version = version + 1
+    f"""UPDATE posts SET description = :description, media = CAST(:media AS jsonb),
+               mentions = CAST(:mentions AS text[]), hashtags = CAST(:hashtags AS text[]),
+               edited_at = greatest(:now, coalesce(edited_at, 0) + 1), version = version + 1
          WHERE id = :id RETURNING {_COLUMNS}""",
     PostRow,
 )

@@ -32,7 +32,7 @@ def edit(caller: Caller, change: ProfileEdit) -> None:
     if change == ProfileEdit():
         return
     # Who watches is told at once, and by the event again.
-    told = [] if shows is msgspec.UNSET else live.hidden(caller.user_id, None)
+    told = [] if shows is msgspec.UNSET else [live.look_again(caller.user_id)]
     with db.transaction() as conn:
         row = store.EDIT.maybe(conn, user_id=caller.user_id, **params)
         if row is not None:
@@ -128,6 +128,7 @@ def _change(caller: Caller, username: str, statement: db.Statement[store.FollowR
     )
     events.after_commit(
         *projection.relationship(own),
+        *projection.hidden_between(own),
         *map(projection.rest, row.users),
         FEEDS.drop(caller.user_id, row.followee_id, row.version),
     )
@@ -161,6 +162,7 @@ def _tell(caller: Caller, row: store.StandRow, own: store.RelationshipRow | None
     events.after_commit(
         *[command for relationship in both for command in projection.relationship(relationship)],
         *([] if own is None else projection.unblocked(own)),
+        *([] if own is None else projection.hidden_between(own)),
         *map(projection.rest, row.users),
         *[FEEDS.drop(relationship.user_id, relationship.other_id, relationship.version) for relationship in both],
         *notifications.forgetting([caller.user_id, row.other_id]),

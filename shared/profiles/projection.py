@@ -85,8 +85,6 @@ def rows(users: Iterable[store.UserRow]) -> list[cache.Command]:
         commands.append(put(card_key(row.id), row.version, encoded_card(row)))
         commands.append(rest(row))
         commands.append(("SET", username_key(row.username), ids.encode(row.id), "EX", KEPT_SECONDS))
-        if row.state != "active":
-            commands += live.hidden(row.id, row.version)
     return commands
 
 
@@ -107,16 +105,24 @@ def relationship(row: store.RelationshipRow) -> list[cache.Command]:
     return [
         *([] if row.erased else visibility.changed(row.user_id, row.other_id, flags, row.version)),
         place(pair, row.version, _places(row)),
-        *_hidden(row),
     ]
 
 
-def _hidden(row: store.RelationshipRow) -> list[cache.Command]:
-    """The commands that tell what one's block hides from both, and that one does not follow from the other."""
+def hidden(users: Iterable[store.UserRow]) -> list[cache.Command]:
+    """The commands that have no live event tell any more of those who are gone."""
+    gone = [row for row in users if row.state != "active"]
+    return [command for row in gone for command in (live.changed(row.id, row.version), live.look_again(row.id))]
+
+
+def hidden_between(row: store.RelationshipRow) -> list[cache.Command]:
+    """The commands that have no live event tell what one wants no more of, nor what a block hides from the other."""
+    follows = row.follow_id is not None and not row.blocking and not row.muting
+    commands = [] if follows else [live.changed(row.other_id, f"stand:{row.version}", row.user_id)]
     if row.block_id is not None:
-        pairs = ((row.user_id, row.other_id), (row.other_id, row.user_id))
-        return [command for pair in pairs for command in live.hidden_from(*pair, row.block_id)]
-    return live.hidden_from(row.other_id, row.user_id, None) if row.follow_id is None else []
+        commands += [live.changed(row.user_id, f"block:{row.block_id}", row.other_id)]
+        commands += [live.look_again(row.other_id, row.user_id)]
+    # Who isn't followed sees no more when one is here.
+    return commands if row.follow_id is not None else [*commands, live.look_again(row.user_id, row.other_id)]
 
 
 def unblocked(row: store.RelationshipRow) -> list[cache.Command]:

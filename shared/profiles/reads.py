@@ -69,7 +69,9 @@ def fresh(user_ids: Iterable[int]) -> tuple[list[cache.Command], dict[int, Card]
     """The commands that project users as they are in Postgres now, and their cards: for those who changed them."""
     found = projection.load(user_ids)
     encoded = {row.id: projection.encoded_card(row) for row in found}
-    return projection.rows(found), {user_id: Card(user_id, body) for user_id, body in encoded.items() if body}
+    return [*projection.rows(found), *projection.hidden(found)], {
+        user_id: Card(user_id, body) for user_id, body in encoded.items() if body
+    }
 
 
 def card_of(row: UserRow) -> Card | None:
@@ -277,8 +279,8 @@ def refresh(user_ids: Sequence[int], *, presence: bool = False) -> None:
     `presence`: they hide when they are here, or show it, from now on.
     """
     found = projection.load(user_ids)
-    hidden = [command for row in found if presence for command in live.hidden(row.id, None)]
-    cache.run_sync(*projection.rows(found), *hidden)
+    looked_at = [live.look_again(row.id) for row in found if presence]
+    cache.run_sync(*projection.rows(found), *projection.hidden(found), *looked_at)
 
 
 def refresh_relationship(user_id: int, other_id: int, *, block: bool = False) -> None:
@@ -289,7 +291,8 @@ def refresh_relationship(user_id: int, other_id: int, *, block: bool = False) ->
     with db.connection() as conn:
         row = store.RELATIONSHIP.maybe(conn, user_id=user_id, other_id=other_id)
     if row is not None:
-        cache.run_sync(*projection.relationship(row), *(projection.unblocked(row) if block else []))
+        unblocked = projection.unblocked(row) if block else []
+        cache.run_sync(*projection.relationship(row), *unblocked, *projection.hidden_between(row))
 
 
 class UserState(msgspec.Struct, frozen=True):
