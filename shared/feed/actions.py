@@ -270,8 +270,10 @@ def follow_changed(event: FollowChanged) -> None:
     And see whether the author has so many followers by now, or so few, that it changes how their posts reach them.
     """
     cache.run_sync(FEEDS.drop(event.follower_id, event.followee_id, event.version))
-    if event.follow_id is None:
-        _stopped_following(event)
+    # Not where a block ended it: one who is blocked isn't told.
+    pair = (event.follower_id, event.followee_id)
+    if event.follow_id is None and may_see(visibility.between(pair[0], [pair[1]])[pair[1]]):
+        _read_anew(*pair, event.version)
     many = settings().feed_merge_followers
     with db.connection() as conn:
         store.CROSS.run(
@@ -283,13 +285,6 @@ def follow_changed(event: FollowChanged) -> None:
             trace=log.trace_id.get() or None,
             now=clock.now_ms(),
         )
-
-
-def _stopped_following(event: FollowChanged) -> None:
-    """Have their own devices read anew: what shows is another feed. Not where a block ended it: that isn't told."""
-    if may_see(visibility.between(event.follower_id, [event.followee_id])[event.followee_id]):
-        once = f"resync:follow:{ids.encode(event.follower_id)}{ids.encode(event.followee_id)}"
-        publish.deliver([event.follower_id], "resync", b"{}", once=once, version=event.version)
 
 
 def merge(chunk: MergeChunk) -> None:
@@ -311,7 +306,12 @@ def hearing_changed(event: BlockChanged | MuteChanged) -> None:
     And have their own devices read anew, also after they began to: what shows is another feed, and other notifications.
     """
     cache.run_sync(FEEDS.drop(event.user_id, event.other_id, event.version))
+    _read_anew(event.user_id, event.other_id, event.version)
+
+
+def _read_anew(user_id: int, other_id: int, version: int) -> None:
+    """Have a user's own devices read anew, by this version of how they stand to the other: another feed shows."""
     # Of one who is gone it ends with the account, and shows nothing that wasn't gone before.
-    if all(user.active for user in profiles.states_of([event.user_id, event.other_id])):
-        once = f"resync:{ids.encode(event.user_id)}{ids.encode(event.other_id)}"
-        publish.deliver([event.user_id], "resync", b"{}", once=once, version=event.version)
+    if all(user.active for user in profiles.states_of([user_id, other_id])):
+        once = f"resync:{ids.encode(user_id)}{ids.encode(other_id)}"
+        publish.deliver([user_id], "resync", b"{}", once=once, version=version)
