@@ -167,7 +167,7 @@ EVENTS: Final[dict[str, Event]] = {
         Nothing,
         False,
         "Something may have been missed, or was hidden or changed since it was told; or you blocked or muted, or no "
-        "more, or accepted, declined or cleared a chat; or somebody whose posts you follow was suspended or is back: "
-        "read over HTTP, and subscribe anew. It has a `seq` only if it is kept.",
+        "more, stopped following, or accepted, declined or cleared a chat; or somebody whose posts you follow was "
+        "suspended or is back: read over HTTP, and subscribe anew. It has a `seq` only if it is kept.",
     ),
 }

@@ -4,7 +4,6 @@ Authors with many followers are merged into feeds on read: of theirs, followers 
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -36,7 +35,7 @@ from shared.posts.model import PostDeleted
 from shared.profiles import reads as profiles
 from shared.profiles.model import BlockChanged, FollowChanged, MuteChanged, UserCard
 from shared.visibility import reads as visibility
-from shared.visibility.model import may_notify, shows_in_feed
+from shared.visibility.model import may_notify, may_see, shows_in_feed
 
 CHUNK: Final = 500
 # Of followers who are only looked for: a few of them are here.
@@ -245,10 +244,12 @@ def _deliver_gone(
 ) -> None:
     repost = b"" if reposter is None else b',"reposted_by":%b' % reposter.json
     gone = b'{"id":"%b"%b}' % (ids.encode(post_id).encode(), repost)
-    _deliver(followers, "feed.post_deleted", gone, position, version, [] if reposter is None else [reposter.user_id])
+    _deliver(
+        followers, "feed.post_deleted", gone, position, version, {} if reposter is None else {reposter.user_id: None}
+    )
 
 
-def _deliver(followers: list[int], event: str, data: bytes, position: int, version: int, rests: Sequence[int]) -> None:
+def _deliver(followers: list[int], event: str, data: bytes, position: int, version: int, rests: publish.Rests) -> None:
     """Tell each of an entry once, however often and by whichever chunks, and not that it is there once it is gone.
 
     A post, or a repost, is there, then gone, and never comes back: these are its versions, whatever else changes.
@@ -269,6 +270,8 @@ def follow_changed(event: FollowChanged) -> None:
     And see whether the author has so many followers by now, or so few, that it changes how their posts reach them.
     """
     cache.run_sync(FEEDS.drop(event.follower_id, event.followee_id, event.version))
+    if event.follow_id is None:
+        _stopped_following(event)
     many = settings().feed_merge_followers
     with db.connection() as conn:
         store.CROSS.run(
@@ -280,6 +283,13 @@ def follow_changed(event: FollowChanged) -> None:
             trace=log.trace_id.get() or None,
             now=clock.now_ms(),
         )
+
+
+def _stopped_following(event: FollowChanged) -> None:
+    """Have their own devices read anew: what shows is another feed. Not where a block ended it: that isn't told."""
+    if may_see(visibility.between(event.follower_id, [event.followee_id])[event.followee_id]):
+        once = f"resync:follow:{ids.encode(event.follower_id)}{ids.encode(event.followee_id)}"
+        publish.deliver([event.follower_id], "resync", b"{}", once=once, version=event.version)
 
 
 def merge(chunk: MergeChunk) -> None:

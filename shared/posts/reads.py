@@ -13,6 +13,7 @@ from shared.kernel.pages import PageQuery, refilled
 from shared.kernel.problems import NotFound
 from shared.kernel.projection import VERSION_DIGITS, ask_beginning, body_of, version_of
 from shared.kernel.remembered import Remembered
+from shared.live import publish as live
 from shared.posts import projection, store
 from shared.posts.model import PostViewer
 from shared.profiles import mentions
@@ -250,11 +251,11 @@ def _ids_in_postgres(user_id: int, before: int, count: int) -> list[int]:
 class Snapshot(msgspec.Struct, frozen=True):
     """A post of Postgres, for background functions that tell many of it.
 
-    `rests`: the ids of it, of whose it is, and of those mentioned. `mentioned`: these by their names, null for who is
-    gone.
+    `rests`: on itself as last edited, on whose it is, and on those mentioned. `mentioned`: these by their names, null
+    for who is gone.
     """
 
-    rests: list[int]
+    rests: live.Rests
     body: bytes
     author: profiles.Card
     reposter: profiles.Card | None
@@ -295,7 +296,8 @@ def snapshot(post_id: int, reposter: int | None = None) -> Snapshot | None:
     there = profiles.named(names)
     by = None if reposter is None else cards[reposter]
     mentioned = {name: there.get(name) for name in names}
-    return Snapshot([post_id, *people, *there.values()], body, cards[people[0]], by, mentioned)
+    rests = {**dict.fromkeys([*people, *there.values()]), post_id: rows[0].edited_at}
+    return Snapshot(rests, body, cards[people[0]], by, mentioned)
 
 
 def refresh(post_ids: Sequence[int], *, edited: bool = False) -> None:
