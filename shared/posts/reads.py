@@ -136,13 +136,16 @@ async def take_there(post_ids: Sequence[int], replies: Sequence[int | None]) -> 
     return there
 
 
-async def author_and_version(post_id: int) -> tuple[int, int]:
-    """Who made a post, and the version of what is cached of it, 0 if nothing is. Raises NotFound, CacheUnavailable."""
-    (reply,) = await cache.run(ask_author(post_id))
-    author = await take_author(post_id, reply)
-    if author is None:
+async def versioned(post_id: int) -> tuple[int, bytes, int]:
+    """Who made a post, its encoded core, and the version of that, 0 if it wasn't cached. May be hidden.
+
+    Raises NotFound, CacheUnavailable.
+    """
+    (reply,) = await cache.run(("GET", projection.key(post_id)))
+    body = (await _take_bodies([post_id], [reply])).get(post_id)
+    if not body:
         raise NotFound("post_not_found")
-    return author, version_of(reply)
+    return ids.decode(body[:_AUTHOR].decode()), body[_AUTHOR:], version_of(reply)
 
 
 def projected(row: PostRow) -> cache.Command:
