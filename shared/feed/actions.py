@@ -76,7 +76,8 @@ def author_erased(event: AuthorErased) -> None:
     followers = publish.present(event.followers)
     if not followers:
         return
-    former = profiles.Card(event.user_id, msgspec.json.encode(UserCard(event.username, "", None)))
+    # Nobody's by now: that they are gone outdates nothing of this.
+    former = profiles.Card(0, msgspec.json.encode(UserCard(event.username, "", None)))
     for post_id, repost_id in [*((post_id, None) for post_id in event.post_ids), *event.reposts]:
         if repost_id is None:
             _deliver_gone(post_id, post_id, None, followers, _GONE)
