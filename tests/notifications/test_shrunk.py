@@ -189,6 +189,28 @@ def test_of_a_viral_post_what_is_hidden_is_told_once_a_second(stack: Stack, alic
         assert events[-1][1]["actor_count"] == 20
 
 
+@pytest.mark.parametrize("hidden_before", [False, True])
+def test_what_a_block_hides_and_undoes_is_told_also_if_the_undoing_is_heard_first(
+    stack: Stack, alice: Person, bob: Person, person: Callable[[], Person], hidden_before: bool
+) -> None:
+    carol, found = person(), profiles.named([alice.username, bob.username])
+    bob.follow(alice.username)
+    carol.follow(alice.username)
+    with alice.live() as live:
+        told = Told(stack, alice, live)
+        told.since()
+        if hidden_before:
+            mute(alice, bob)
+            assert len(told.since()) == 1
+        with standing_still(stack, "background", "relay"):
+            block(bob, alice)
+            followed, follower = found[alice.username], found[bob.username]
+            actions.apply([Act(followed, "follow", f"user:{alice.username}", follower, None, 1_000_000)])
+        (left,) = listed(alice).values()
+        assert names(left) == {carol.username}
+        assert told.since() == ([] if hidden_before else [("notification.created", left)])
+
+
 def test_what_a_mute_and_a_block_hid_is_revoked_again_once_neither_does(
     stack: Stack, alice: Person, bob: Person
 ) -> None:
