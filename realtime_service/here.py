@@ -18,10 +18,10 @@ class Here:
 
     One command for each user would be more than the link lets wait when a crowd leaves, and who comes just then would
     be turned away. Who came is waiting to be let in, so they are said first, and those who left in the room that is
-    left: while many come and many leave, neither waits for all of the others.
+    left: they wait while so many come that there is none.
 
     That one came and that one left is said in the same words, that they are here or were until just now, as of when it
-    is said. So of a user who does both before anything is said, once is enough.
+    is said: of a user who does both it may be said twice, in any order.
     """
 
     def __init__(self, instance_id: str):
@@ -36,15 +36,13 @@ class Here:
         said = self._came.get(user_id)
         if said is None:
             said = self._came[user_id] = asyncio.get_running_loop().create_future()
-            self._left.pop(user_id, None)
             self._begin()
         return said
 
     def left(self, user_id: int) -> None:
         """Say that a user was here until just now."""
-        if user_id not in self._came:
-            self._left[user_id] = None
-            self._begin()
+        self._left[user_id] = None
+        self._begin()
 
     def _begin(self) -> None:
         if self._saying is None:

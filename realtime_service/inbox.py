@@ -92,21 +92,20 @@ async def _are_outdated(user: str, entries: list[Any]) -> bool:
     if not entries:
         return False
     good_until: float = math.inf
-    read_since: dict[str, int] = {}
+    rests: list[tuple[int, str, str]] = []
     for entry in entries:
-        fields = _fields(entry)
-        if b"a" not in fields:
-            return True  # of an earlier release: nobody knows when it was read
-        good_until = min(good_until, _seq_of(entry) + int(fields[b"g"]) * 1_000_000)
-        for name in fields[b"r"].decode().split():
-            read_since[name] = min(int(fields[b"a"]), read_since.get(name, _seq_of(entry)))
-    # Of each id what was read first: what has changed since then has outdated that at least.
-    keys = [publish.changed_key(f"{viewer}{name}") for viewer in ("", f"{user}>") for name in read_since]
-    (seconds, micros), *found = await cache.run(("TIME",), *([("MGET", *keys)] if keys else []))
-    if int(seconds) * 1_000_000 + int(micros) > good_until:
-        return True
-    changes, times = [change for some in found for change in some], [*read_since.values()] * 2
-    return any(change and int(change.rpartition(b" ")[2]) >= at for change, at in zip(changes, times, strict=True))
+        fields, seq = _fields(entry), _seq_of(entry)
+        if b"g" not in fields:
+            return True  # of an earlier release: nobody knows what it rests on
+        good_until = min(good_until, seq + int(fields[b"g"]) * 1_000_000)
+        for name, _, known in (one.partition("=") for one in fields[b"r"].decode().split()):
+            rests += [(seq, known, name), (seq, known, f"{user}>{name}")]
+    keys = {name: publish.changed_key(name) for _, _, name in rests}
+    (seconds, micros), *marks = await cache.run(("TIME",), *([("MGET", *keys.values())] if keys else []))
+    mark_of = dict(zip(keys, marks[0] if marks else (), strict=True))
+    return int(seconds) * 1_000_000 + int(micros) > good_until or any(
+        publish.is_outdated(seq, known, mark_of[name]) for seq, known, name in rests
+    )
 
 
 async def newer(user_id: int, after: int) -> list[Event]:

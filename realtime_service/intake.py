@@ -15,7 +15,8 @@ class Intake(asyncio.BufferedProtocol):
     """Between a socket and picows's parser, which tells of a frame once all of it has come.
 
     The parser's own limit closes with 1009. Here it is 4413, whatever the size: once more than `MAX_READ` has come of
-    a frame the connection is to end, and what follows is passed over.
+    a frame the connection is to end. What follows isn't parsed, and so held to no rate: it is read, and passed over,
+    only once the connection is closed.
     """
 
     __slots__ = ("_parser", "_wire")
@@ -37,6 +38,7 @@ class Intake(asyncio.BufferedProtocol):
         self._parser.buffer_updated(nbytes)
         if wire.coming > MAX_READ:
             wire.end(4413, "frame too large")
+            wire.read_no_more()
 
     def eof_received(self) -> bool | None:
         """The client sends no more."""

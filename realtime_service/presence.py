@@ -42,10 +42,8 @@ class PresenceTopic(Topic):
 
     def look(self, seen: Seen) -> bytes:
         """As seen, unless it is known here that they are here longer, or it is hidden."""
-        if seen.hidden:
-            return seen.state
         self.saw(seen.until)
-        return _state(self.username, self.until)
+        return seen.state if seen.hidden else _state(self.username, self.until)
 
     def saw(self, until: int) -> None:
         """Take until when they are here, and tell it if that makes a difference."""
@@ -59,18 +57,17 @@ class PresenceTopic(Topic):
 async def see(caller: Caller, user_id: int) -> Seen:
     """A user's presence, as the caller may see it: hidden where but for the setting of one they would see it.
 
-    Raises NotFound, CacheUnavailable.
+    One's own is never hidden. Raises NotFound, CacheUnavailable.
     """
     profile = await profiles.profile_of(caller, user_id)
     value, reply = await cache.run(("GET", accepted.key(user_id, caller.user_id)), reads.ask(user_id))
-    rests_on = frozenset((user_id,))
-    if profile.presence is not msgspec.UNSET:
-        until = reads.until_in(reply)
+    rests_on, until = frozenset((user_id,)), reads.until_in(reply)
+    if profile.presence is not msgspec.UNSET or user_id == caller.user_id:
         return Seen(_state(profile.user.username, until), rests_on, until)
     follows = profile.viewer is not None and profile.viewer.followed_by
     if not await accepted.shows_presence(user_id, caller.user_id, follows=follows, value=value):
         raise NotFound
-    return Seen(_state(profile.user.username, 0), rests_on, hidden=True)
+    return Seen(_state(profile.user.username, 0), rests_on, until, hidden=True)
 
 
 def _state(username: str, until: int) -> bytes:

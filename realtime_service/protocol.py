@@ -134,7 +134,7 @@ class Event(msgspec.Struct, frozen=True):
 OWN: Final[dict[str, tuple[Any, Any, str]]] = {
     "ping": (Nothing, Pong, "Answered at once, after all that was delivered before."),
     "resume": (Resume, Resumed, "Sends what was missed since `after`, once and in order, and then this reply."),
-    "subscribe": (Topics, Subscribed, "Subscribes to topics, all or none. Each begins with an event of how it is now."),
+    "subscribe": (Topics, Subscribed, "Subscribes to topics, all or none. Each time an event tells how each is now."),
     "unsubscribe": (Topics, Subscribed, "Ends subscriptions."),
     "typing": (Typing, Nothing, "Tells the other of a chat that you type, for six seconds, or that you don't."),
 }
@@ -167,7 +167,7 @@ EVENTS: Final[dict[str, Event]] = {
         Nothing,
         False,
         "Something may have been missed, or was hidden or changed since it was told; or you blocked or muted, or no "
-        "more, or accepted, declined or cleared a chat; or somebody whose posts you follow was suspended or is back: "
-        "read over HTTP, and subscribe anew. It has a `seq` only if it is kept.",
+        "more, stopped following, or accepted, declined or cleared a chat; or somebody whose posts you follow was "
+        "suspended or is back: read over HTTP, and subscribe anew. It has a `seq` only if it is kept.",
     ),
 }

@@ -16,8 +16,8 @@ EVENTS: Final = {"post": "post.metrics", "comment": "comment.metrics", "presence
 class Seen(NamedTuple):
     """A topic's state as a user may see it, and the ids of what could hide it: people, and what it hangs on.
 
-    `version` is one that the state has, or has left behind. Of somebody's presence, `until` is until when they are or
-    were here; `hidden`: one of the two hides theirs just now, so that it shows to nobody new.
+    `version` is that of the state, 0 where that isn't known. Of somebody's presence, `until` is until when they are or
+    were here; `hidden`: one of the two hides theirs just now, so the state doesn't say it.
     """
 
     state: bytes
@@ -60,10 +60,13 @@ class Topic:
         self.take(int(version), state)
 
     def look(self, seen: Seen) -> bytes:
-        """The state to begin with, for who has just seen it so; what is older won't be told after it."""
-        if seen.version >= self.version:
-            self.version, self.newest = seen.version, seen.state
-        return seen.state
+        """The state to tell who has just seen it so: what is older won't be told after it, nor it after what is newer.
+
+        Of no known version it is what Postgres had just now.
+        """
+        if seen.version >= self.version or not seen.version:
+            self.version, self.newest = max(self.version, seen.version), seen.state
+        return self.newest
 
     def take(self, version: int, state: bytes) -> None:
         """Have this state told, now or when half a second has gone since the last; unless a newer one was told."""

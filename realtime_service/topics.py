@@ -3,7 +3,7 @@
 A topic is a channel; its news are the whole state, so the newest is all that counts: counts have the version of the row
 they tell of. At most two a second go out, the last one always. A subscription ends when its socket does, and when what
 it is about is hidden from its user: what may change that is told on one channel that every instance hears. Only while
-somebody hides when they are here it goes on, and shows nobody here.
+somebody hides when they are here it goes on, or begins, and shows nobody here.
 """
 
 import asyncio
@@ -42,8 +42,8 @@ class _State(msgspec.Struct, frozen=True):
     reactions: dict[str, int]
 
 
-class _Shown(_State, frozen=True):
-    """A post or comment as its reader sees it."""
+class _Shown(msgspec.Struct, frozen=True):
+    """Whether a comment is there as its reader sees it."""
 
     deleted_at: int | None = None
 
@@ -58,15 +58,18 @@ class Topics:
         self._resting: defaultdict[int, set[Topic]] = defaultdict(set)
         # How many are about to subscribe: its channel is to be heard for them, too.
         self._wanted = Counter[str]()
+        # What came on such a channel while nobody subscribes to it yet: it may be newer than what they see.
+        self._early: defaultdict[str, list[bytes]] = defaultdict(list)
         # The sockets that subscribe to something, by their users.
         self._sockets: defaultdict[int, set[Connection]] = defaultdict(set)
-        self._checks: set[asyncio.Task[None]] = set()
+        self._checks: set[asyncio.Task[BaseException | None]] = set()
         # What hides something while one who subscribes is looking: they haven't joined, so it is for them after.
         self._meanwhile: list[list[Hidden | None]] = []
 
     async def subscribe(self, connection: "Connection", names: Sequence[str]) -> None:
         """Subscribe a socket to all of these, or with any fault to none; each begins with its state.
 
+        Of those that it is subscribed to already it is told their state as well, or they end if it may not see them.
         Raises Invalid, CacheUnavailable, DatabaseUnavailable.
         """
         places = {name: index for index, name in enumerate(_known(names))}
@@ -82,8 +85,12 @@ class Topics:
             # Heard before it is read: nothing falls between.
             await asyncio.gather(*[self._bus.subscribe(TOPIC + channel) for channel in channels.values()])
             looked = await asyncio.gather(*[_look(connection, channel) for channel in channels.values()])
-            seen = {name: one for name, one in zip(channels, looked, strict=True) if one is not None and not one.hidden}
-            errors = [_absent(places[name]) for name in wanted if name not in seen]
+            seen = {name: one for name, one in zip(channels, looked, strict=True) if one is not None}
+            held = [(connection, topic) for name, topic in connection.topics.items() if name in places]
+            fault = await self._look_again(held, again=True)
+            if fault is not None:
+                raise fault
+            errors = [_absent(at) for name, at in places.items() if name not in seen and name not in connection.topics]
             if errors:
                 raise Invalid(errors)
             for name, one in seen.items():
@@ -114,9 +121,12 @@ class Topics:
         if channel == GATE:
             self._hide(hidden_in(payload))
             return
-        topic = self._topics.get(channel.removeprefix(TOPIC))
+        channel = channel.removeprefix(TOPIC)
+        topic = self._topics.get(channel)
         if topic is not None:
             topic.hear(payload)
+        elif self._wanted[channel] > 0:
+            self._early[channel].append(payload)
 
     def relinked(self) -> None:
         """Something may have been missed: look at everything anew."""
@@ -139,14 +149,19 @@ class Topics:
             for one in seen.rests_on:
                 self._resting[one].add(topic)
         topic.subscribers.add(connection)
+        if seen.hidden:
+            topic.blind.add(connection)
         connection.topics[name] = topic
         self._sockets[connection.user_id].add(connection)
         connection.deliver(topic.event(topic.look(seen)))
+        for payload in self._early.pop(channel, ()):
+            topic.hear(payload)
 
     def _forget_if_unused(self, channel: str) -> None:
         if self._wanted[channel] > 0:
             return
         del self._wanted[channel]
+        self._early.pop(channel, None)
         topic = self._topics.get(channel)
         if topic is not None:
             if topic.subscribers:
@@ -179,7 +194,9 @@ class Topics:
         own = self._sockets.get(hidden.subject, ())
         return list(pairs | {(one, topic) for one in own for topic in one.topics.values()})
 
-    async def _look_again(self, pairs: "list[tuple[Connection, Topic]]", *, again: bool) -> None:
+    async def _look_again(self, pairs: "list[tuple[Connection, Topic]]", *, again: bool) -> BaseException | None:
+        """Tell subscribers what they may see by now, `again` or as far as it has changed. Gives why one couldn't be."""
+        fault: BaseException | None = None
         for start in range(0, len(pairs), TOGETHER):
             some = [pair for pair in pairs[start : start + TOGETHER] if pair[0] in pair[1].subscribers]
             looks = [topic.begin_look(connection, again=again) for connection, topic in some]
@@ -196,6 +213,8 @@ class Topics:
                     # It can't be told whether it is hidden, so nothing is shown; the client is to look and ask anew.
                     _log.warning("can't look at a topic", extra={"reason": f"{type(seen).__name__}: {seen}"})
                     connection.resync()
+                    fault = seen
+        return fault
 
 
 def _channels(pair: "tuple[Connection, Topic]") -> "tuple[Connection, str]":
@@ -246,22 +265,20 @@ async def _look(connection: "Connection", channel: str) -> Seen | None:
 
 
 async def _see_post(caller: Caller, post_id: int) -> Seen:
-    # Its version before its state, which is then that or a newer one.
-    author, version = await posts.author_and_version(post_id)
-    shown = msgspec.json.decode((await posts.post(caller, PostId(post_id))).json, type=_Shown)
-    return Seen(_encoded(shown), frozenset((post_id, author)), version=version)
+    author, core, version = await posts.versioned(post_id)
+    await posts.post(caller, PostId(post_id))
+    return Seen(_encoded(core), frozenset((post_id, author)), version=version)
 
 
 async def _see_comment(caller: Caller, comment_id: int) -> Seen:
-    gate, version = await comments.gate_and_version(comment_id)
-    shown = msgspec.json.decode((await comments.comment(caller, CommentId(comment_id))).json, type=_Shown)
-    if shown.deleted_at is not None:
+    gate, core, version = await comments.versioned(comment_id)
+    if msgspec.json.decode((await comments.comment(caller, CommentId(comment_id))).json, type=_Shown).deleted_at:
         raise NotFound  # nothing of it will change any more
-    return Seen(_encoded(shown), frozenset((comment_id, gate.post_id, *gate.people())), version=version)
+    return Seen(_encoded(core), frozenset((comment_id, gate.post_id, *gate.people())), version=version)
 
 
 _KINDS: Final = {"post": _see_post, "comment": _see_comment, "presence": presence.see}
 
 
-def _encoded(shown: _Shown) -> bytes:
-    return msgspec.json.encode(_State(shown.id, shown.counts, shown.reactions))
+def _encoded(core: bytes) -> bytes:
+    return msgspec.json.encode(msgspec.json.decode(core, type=_State))

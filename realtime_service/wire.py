@@ -61,7 +61,7 @@ class Wire(WSListener):
         self.gone = asyncio.Event()
         self._transport: WSTransport | None = None
         # What its frames go to as they are: picows would copy each, and build its head anew.
-        self._stream: asyncio.WriteTransport | None = None
+        self._stream: asyncio.Transport | None = None
         self._unwritten: list[bytes] = []
         self._unflushed = 0
         # Bytes of a frame that isn't whole, whatever it is.
@@ -112,18 +112,20 @@ class Wire(WSListener):
         if frame.msg_type == WSMsgType.PING:
             transport.send_pong(frame.get_payload_as_bytes())
             return
-        if frame.msg_type == WSMsgType.PONG or self._ending is not None:
-            return
-        if len(self._parts) + frame.payload_size > MAX_FRAME:
-            self.end(4413, "frame too large")
+        if frame.msg_type == WSMsgType.PONG:
             return
         if (frame.msg_type == WSMsgType.CONTINUATION) != self._in_parts:
             self.close(1002, "fragments out of order")
             return
-        if not self._in_parts and frame.msg_type != _DATA[self.format]:
+        self._in_parts = not frame.fin
+        if self._ending is not None:
+            return
+        if len(self._parts) + frame.payload_size > MAX_FRAME:
+            self.end(4413, "frame too large")
+            return
+        if frame.msg_type not in (WSMsgType.CONTINUATION, _DATA[self.format]):
             self.end(4400, "bad frame")
             return
-        self._in_parts = not frame.fin
         self._parts += frame.get_payload_as_memoryview()
         if frame.fin:
             body, self._parts = bytes(self._parts), bytearray()
@@ -153,16 +155,22 @@ class Wire(WSListener):
         """Close it as what came from the client asks for."""
         self.close(code, reason)
 
+    def read_no_more(self) -> None:
+        """Have the client wait with what it still sends, until this is closed."""
+        if self.is_open and self._stream is not None:
+            self._stream.pause_reading()
+
     def close(self, code: int, reason: str) -> None:
         """Close it, with what is unwritten sent before.
 
         The connection is given up when the client answers, or after two seconds: giving it up at once, with frames of
         the client's still unread, would reset it, and the client would never see the code.
         """
-        if self._closing or self._transport is None:
+        if self._closing or self._transport is None or self._stream is None:
             return
         self.flush()
         self._closing = True
+        self._stream.resume_reading()
         self._transport.send_close(cast("WSCloseCode", code), reason.encode())
         asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._give_up)
         self._leave(self)

@@ -23,7 +23,7 @@ from shared.chat.model import (
 )
 from shared.comments.model import trimmed
 from shared.engagement.model import NewReaction, emoji_of
-from shared.kernel import clock, db, events, ids, log
+from shared.kernel import cache, clock, db, events, ids, log
 from shared.kernel.endpoint import Caller, Encoded, MessageId, Username
 from shared.kernel.problems import Conflict, FieldError, Forbidden, Invalid, NotFound
 from shared.media import actions as media
@@ -135,7 +135,7 @@ def _change(caller: Caller, username: str, statement: db.Statement[store.OtherRo
         if row is None:
             _check_reached(caller, username)
             raise NotFound("chat_not_found")
-        return _chat(conn, caller, row.other_id)
+        return _chat(conn, caller, row.other_id, projection.cleared(caller.user_id, row.other_id, row.version))
 
 
 def clear(caller: Caller, username: Username) -> None:
@@ -145,13 +145,14 @@ def clear(caller: Caller, username: Username) -> None:
         if row is None:
             _check_reached(caller, username)
             return  # there is no chat to clear
-    events.after_commit(*projection.changed(caller.user_id, row.other_id))
+    cleared = projection.cleared(caller.user_id, row.other_id, row.version)
+    events.after_commit(*projection.changed(caller.user_id, row.other_id), cleared)
 
 
-def _chat(conn: db.Connection, caller: Caller, other_id: int) -> Encoded:
+def _chat(conn: db.Connection, caller: Caller, other_id: int, *commands: cache.Command) -> Encoded:
     """A chat as the caller has it now, after a change of it."""
     row = store.CHAT.one(conn, user_id=caller.user_id, other_id=other_id)
-    events.after_commit(*projection.changed(caller.user_id, other_id))
+    events.after_commit(*projection.changed(caller.user_id, other_id), *commands)
     return Encoded(projection.encoded_chat(projection.chat_entry_of(row), _cards(caller, row.users)))
 
 
@@ -216,9 +217,10 @@ def delete(caller: Caller, message_id: MessageId, query: DeletionQuery) -> None:
             raise Forbidden("not_sender", "Only who sent a message can delete it for everyone.")
         if row.attached:
             media.release(conn, _owner(message_id))
-    events.after_commit(
-        *projection.changed(row.sender_id, row.recipient_id), *projection.outdated(message_id, row.deleted_at)
-    )
+    outdated = projection.outdated(message_id, row.deleted_at)
+    if query.whom == "me":
+        outdated = [projection.hidden(message_id, caller.user_id)]
+    events.after_commit(*projection.changed(row.sender_id, row.recipient_id), *outdated)
 
 
 def _check_seen(conn: db.Connection, caller: Caller, message_id: int) -> None:

@@ -48,6 +48,7 @@ def push_message(event: MessageEvent) -> None:
     if isinstance(event, (MessageEdited, MessageDeleted)):
         cache.run_sync(*projection.outdated(row.id, row.deleted_at or row.edited_at))
     if isinstance(event, MessageHidden):
+        cache.run_sync(projection.hidden(row.id, event.user_id))
         if cards:
             _push_deletion([event.user_id], row, cards, "me")
         return
@@ -85,7 +86,9 @@ def _push_creation(rows: list[store.TellingRow], hearer: int, cards: Cards) -> b
 def _deliver(
     row: store.MessageRow, hearer: int, event: str, data: bytes | None, once: str, version: int, after: str = ""
 ) -> bool:
-    rests = [row.id, _other(row, hearer), *([] if row.reply_to_id is None else [row.reply_to_id])]
+    rests: dict[int, int | None] = {_other(row, hearer): None, row.id: row.edited_at}
+    if row.reply_to_id is not None:
+        rests[row.reply_to_id] = None
     has_urls = not projection.URLS.keys().isdisjoint(row.content or ())
     good_for = storage.RETOLD_SECONDS if has_urls else publish.KEPT_SECONDS
     return publish.deliver(
@@ -128,7 +131,9 @@ def _push_deletion(hearers: list[int], row: store.MessageRow, cards: Cards, whom
         )
         once = f"message:{'hidden' if whom == 'me' else 'changed'}:{_mark(row, hearer)}"
         version = 1 if whom == "me" else row.version
-        _deliver(row, hearer, "message.deleted", gone, once, version)
+        publish.deliver(
+            [hearer], "message.deleted", gone, once=once, version=version, rests={_other(row, hearer): None}
+        )
 
 
 def _push_reaction(reactor: int, row: store.MessageRow, hearer: int, cards: Cards) -> None:
@@ -139,7 +144,8 @@ def _push_reaction(reactor: int, row: store.MessageRow, hearer: int, cards: Card
         msgspec.json.encode(emoji),
     )
     once = f"message:reacted:{ids.encode(row.id)}{ids.encode(reactor)}{ids.encode(hearer)}"
-    _deliver(row, hearer, "message.reacted", told, once, row.version)
+    rests = {_other(row, hearer): None}
+    publish.deliver([hearer], "message.reacted", told, once=once, version=row.version, rests=rests)
 
 
 def push_watermarks(event: ChatEvent) -> None:
@@ -159,12 +165,13 @@ def push_watermarks(event: ChatEvent) -> None:
             _encoded_id(row.read_up_to),
         )
         once = f"watermarks:{ids.encode(event.user_id)}{ids.encode(event.other_id)}{ids.encode(hearer)}"
-        publish.deliver([hearer], "message.acknowledged", told, once=once, version=row.version, rests=[other])
+        publish.deliver([hearer], "message.acknowledged", told, once=once, version=row.version, rests={other: None})
 
 
 def push_change(event: ChatChanged) -> None:
     """Have one's own devices read anew what one has cleared, accepted or declined; the other hears nothing of it."""
     reads.refresh(event.user_id, event.other_id, box=True)
+    cache.run_sync(projection.cleared(event.user_id, event.other_id, event.version))
     if event.version and all(user.active for user in profiles.states_of([event.user_id])):
         once = f"resync:chat:{ids.encode(event.user_id)}{ids.encode(event.other_id)}"
         publish.deliver([event.user_id], "resync", b"{}", once=once, version=event.version)

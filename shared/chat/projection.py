@@ -143,3 +143,13 @@ def changed(user_id: int, other_id: int) -> list[cache.Command]:
 def outdated(message_id: int, change: int | None) -> list[cache.Command]:
     """The commands after which nobody is told any more what a message said before `change`: when it was, if it was."""
     return [] if change is None else [live.changed(message_id, change)]
+
+
+def hidden(message_id: int, user_id: int) -> cache.Command:
+    """The command after which a user is told no more of a message that they have deleted for themselves."""
+    return live.changed(message_id, "hidden", user_id)
+
+
+def cleared(user_id: int, other_id: int, version: int) -> cache.Command:
+    """The command after which a user is told no more of what they had in a chat before this version of it."""
+    return live.changed(other_id, f"chat:{version}", user_id)

@@ -91,9 +91,10 @@ class MovedRow(msgspec.Struct, frozen=True):
 
 
 class OtherRow(msgspec.Struct, frozen=True):
-    """With whom a chat is."""
+    """With whom a chat is, and the version of what one has of it."""
 
     other_id: int
+    version: int
 
 
 class ChatRow(msgspec.Struct, frozen=True):
@@ -317,7 +318,7 @@ def _changing(change: str, changes: str, more: str = "") -> db.Statement[OtherRo
    WHERE m.user_id = mine.user_id AND m.other_id = mine.other_id AND {changes}
   RETURNING m.*
 ), {more}{_told(ChatChanged, "changed", "other_id")}
-SELECT other_id FROM mine""",
+SELECT other_id, coalesce((SELECT version FROM changed), mine.version) FROM mine""",
         OtherRow,
     )
 

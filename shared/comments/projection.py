@@ -95,6 +95,11 @@ def post_of(body: bytes) -> tuple[int, int]:
     return ids.decode(head[: ids.LENGTH]), ids.decode(head[ids.LENGTH :])
 
 
+def core_in(body: bytes) -> bytes:
+    """The encoded core of a cached comment."""
+    return body[HEAD:] + b"}"
+
+
 def spliced(body: bytes, card: bytes, viewer: bytes) -> bytes:
     """A whole comment of its cached form, its author's card, and what the viewer has done."""
     return b'%b,"author":%b,"viewer":%b}' % (body[HEAD:], card, viewer)

@@ -112,13 +112,14 @@ async def there(comment_id: int, reply: bytes | None) -> bytes:
     return body
 
 
-async def gate_and_version(comment_id: int) -> tuple[Gate, int]:
-    """What a comment hangs on, and the version of what is cached of it, 0 if nothing is.
+async def versioned(comment_id: int) -> tuple[Gate, bytes, int]:
+    """What a comment hangs on, its encoded core, and the version of that, 0 if it wasn't cached. May be hidden.
 
     Raises NotFound, CacheUnavailable.
     """
     (reply,) = await cache.run(("GET", projection.key(comment_id)))
-    return gate_of(await there(comment_id, reply)), version_of(reply)
+    body = await there(comment_id, reply)
+    return gate_of(body), projection.core_in(body), version_of(reply)
 
 
 def gate_of(body: bytes) -> Gate:

@@ -4,7 +4,6 @@ Authors with many followers are merged into feeds on read: of theirs, followers 
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -36,7 +35,7 @@ from shared.posts.model import PostDeleted
 from shared.profiles import reads as profiles
 from shared.profiles.model import BlockChanged, FollowChanged, MuteChanged, UserCard
 from shared.visibility import reads as visibility
-from shared.visibility.model import may_notify, shows_in_feed
+from shared.visibility.model import may_notify, may_see, shows_in_feed
 
 CHUNK: Final = 500
 # Of followers who are only looked for: a few of them are here.
@@ -245,10 +244,12 @@ def _deliver_gone(
 ) -> None:
     repost = b"" if reposter is None else b',"reposted_by":%b' % reposter.json
     gone = b'{"id":"%b"%b}' % (ids.encode(post_id).encode(), repost)
-    _deliver(followers, "feed.post_deleted", gone, position, version, [] if reposter is None else [reposter.user_id])
+    _deliver(
+        followers, "feed.post_deleted", gone, position, version, {} if reposter is None else {reposter.user_id: None}
+    )
 
 
-def _deliver(followers: list[int], event: str, data: bytes, position: int, version: int, rests: Sequence[int]) -> None:
+def _deliver(followers: list[int], event: str, data: bytes, position: int, version: int, rests: publish.Rests) -> None:
     """Tell each of an entry once, however often and by whichever chunks, and not that it is there once it is gone.
 
     A post, or a repost, is there, then gone, and never comes back: these are its versions, whatever else changes.
@@ -269,6 +270,10 @@ def follow_changed(event: FollowChanged) -> None:
     And see whether the author has so many followers by now, or so few, that it changes how their posts reach them.
     """
     cache.run_sync(FEEDS.drop(event.follower_id, event.followee_id, event.version))
+    # Not where a block ended it: one who is blocked isn't told.
+    pair = (event.follower_id, event.followee_id)
+    if event.follow_id is None and may_see(visibility.between(pair[0], [pair[1]])[pair[1]]):
+        _read_anew(*pair, event.version)
     many = settings().feed_merge_followers
     with db.connection() as conn:
         store.CROSS.run(
@@ -301,7 +306,12 @@ def hearing_changed(event: BlockChanged | MuteChanged) -> None:
     And have their own devices read anew, also after they began to: what shows is another feed, and other notifications.
     """
     cache.run_sync(FEEDS.drop(event.user_id, event.other_id, event.version))
+    _read_anew(event.user_id, event.other_id, event.version)
+
+
+def _read_anew(user_id: int, other_id: int, version: int) -> None:
+    """Have a user's own devices read anew, by this version of how they stand to the other: another feed shows."""
     # Of one who is gone it ends with the account, and shows nothing that wasn't gone before.
-    if all(user.active for user in profiles.states_of([event.user_id, event.other_id])):
-        once = f"resync:{ids.encode(event.user_id)}{ids.encode(event.other_id)}"
-        publish.deliver([event.user_id], "resync", b"{}", once=once, version=event.version)
+    if all(user.active for user in profiles.states_of([user_id, other_id])):
+        once = f"resync:{ids.encode(user_id)}{ids.encode(other_id)}"
+        publish.deliver([user_id], "resync", b"{}", once=once, version=version)

@@ -278,7 +278,7 @@ def push(event: NotificationChanged) -> None:
         return
     entry = projection.entry_of(group)
     subjects = [subject for subject in (entry.post_id, entry.comment_id) if subject is not None]
-    rests = [*entry.actors, *entry.authors, *subjects]
+    rests = dict.fromkeys([*entry.actors, *entry.authors, *subjects])
     there = reads.encoded(entry, found)
     publish.deliver([event.user_id], "notification.created", there, once=once, version=int(ranked), rests=rests)
 

@@ -13,6 +13,7 @@ from shared.kernel.pages import PageQuery, refilled
 from shared.kernel.problems import NotFound
 from shared.kernel.projection import VERSION_DIGITS, ask_beginning, body_of, version_of
 from shared.kernel.remembered import Remembered
+from shared.live import publish as live
 from shared.posts import projection, store
 from shared.posts.model import PostViewer
 from shared.profiles import mentions
@@ -135,13 +136,16 @@ async def take_there(post_ids: Sequence[int], replies: Sequence[int | None]) -> 
     return there
 
 
-async def author_and_version(post_id: int) -> tuple[int, int]:
-    """Who made a post, and the version of what is cached of it, 0 if nothing is. Raises NotFound, CacheUnavailable."""
-    (reply,) = await cache.run(ask_author(post_id))
-    author = await take_author(post_id, reply)
-    if author is None:
+async def versioned(post_id: int) -> tuple[int, bytes, int]:
+    """Who made a post, its encoded core, and the version of that, 0 if it wasn't cached. May be hidden.
+
+    Raises NotFound, CacheUnavailable.
+    """
+    (reply,) = await cache.run(("GET", projection.key(post_id)))
+    body = (await _take_bodies([post_id], [reply])).get(post_id)
+    if not body:
         raise NotFound("post_not_found")
-    return author, version_of(reply)
+    return ids.decode(body[:_AUTHOR].decode()), body[_AUTHOR:], version_of(reply)
 
 
 def projected(row: PostRow) -> cache.Command:
@@ -247,11 +251,11 @@ def _ids_in_postgres(user_id: int, before: int, count: int) -> list[int]:
 class Snapshot(msgspec.Struct, frozen=True):
     """A post of Postgres, for background functions that tell many of it.
 
-    `rests`: the ids of it, of whose it is, and of those mentioned. `mentioned`: these by their names, null for who is
-    gone.
+    `rests`: on itself as last edited, on whose it is, and on those mentioned. `mentioned`: these by their names, null
+    for who is gone.
     """
 
-    rests: list[int]
+    rests: live.Rests
     body: bytes
     author: profiles.Card
     reposter: profiles.Card | None
@@ -292,7 +296,8 @@ def snapshot(post_id: int, reposter: int | None = None) -> Snapshot | None:
     there = profiles.named(names)
     by = None if reposter is None else cards[reposter]
     mentioned = {name: there.get(name) for name in names}
-    return Snapshot([post_id, *people, *there.values()], body, cards[people[0]], by, mentioned)
+    rests = {**dict.fromkeys([*people, *there.values()]), post_id: rows[0].edited_at}
+    return Snapshot(rests, body, cards[people[0]], by, mentioned)
 
 
 def refresh(post_ids: Sequence[int], *, edited: bool = False) -> None:

@@ -162,7 +162,7 @@ def _tell(caller: Caller, row: store.StandRow, own: store.RelationshipRow | None
     events.after_commit(
         *[command for relationship in both for command in projection.relationship(relationship)],
         *([] if own is None else projection.unblocked(own)),
-        *([] if own is None or own.block_id is None else projection.hidden_between(own)),
+        *([] if own is None else projection.hidden_between(own)),
         *map(projection.rest, row.users),
         *[FEEDS.drop(relationship.user_id, relationship.other_id, relationship.version) for relationship in both],
         *notifications.forgetting([caller.user_id, row.other_id]),

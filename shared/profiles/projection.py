@@ -115,15 +115,14 @@ def hidden(users: Iterable[store.UserRow]) -> list[cache.Command]:
 
 
 def hidden_between(row: store.RelationshipRow) -> list[cache.Command]:
-    """The commands that have no live event tell any more what a block hides from both, or the end of a follow."""
-    if row.block_id is None:
-        # To the other it hid when one is here, and no more: what was told of it stays.
-        return [live.look_again(row.user_id, row.other_id)] if row.follow_id is None else []
-    return [
-        command
-        for viewer, subject in ((row.user_id, row.other_id), (row.other_id, row.user_id))
-        for command in (live.changed(subject, row.block_id, viewer), live.look_again(subject, viewer))
-    ]
+    """The commands that have no live event tell what one wants no more of, nor what a block hides from the other."""
+    follows = row.follow_id is not None and not row.blocking and not row.muting
+    commands = [] if follows else [live.changed(row.other_id, f"stand:{row.version}", row.user_id)]
+    if row.block_id is not None:
+        commands += [live.changed(row.user_id, f"block:{row.block_id}", row.other_id)]
+        commands += [live.look_again(row.other_id, row.user_id)]
+    # Who isn't followed sees no more when one is here.
+    return commands if row.follow_id is not None else [*commands, live.look_again(row.user_id, row.other_id)]
 
 
 def unblocked(row: store.RelationshipRow) -> list[cache.Command]:

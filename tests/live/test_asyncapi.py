@@ -89,8 +89,8 @@ def chat(live: Live, alice: Person, bob: Person) -> None:
         live.event(f"message.{name}")
     act(live, "delete_message", {"message_id": one, "for": "everyone"})
     act(live, "delete_message", {"message_id": two, "for": "me"})
-    act(live, "clear_chat", to)
     live.event("message.deleted")
+    act(live, "clear_chat", to)
 
 
 @pytest.mark.parametrize("format", ["json", "msgpack"])

@@ -9,7 +9,7 @@ from typing import Any
 import picows
 import pytest
 
-from realtime_service.connection import MAX_HELD, Connection, Tell
+from realtime_service.connection import MAX_HELD, Admit, Connection, Tell
 from realtime_service.frames import Event
 from realtime_service.wire import BURST
 from tests.live.test_protocol import CLOSE, PING, TEXT, frame
@@ -21,17 +21,18 @@ HEAD = (
 GOODBYE = frame(CLOSE, (1000).to_bytes(2, "big"))
 
 
+async def nobody(_: Connection) -> int:
+    """Let nobody in."""
+    return 0
+
+
 @asynccontextmanager
 async def opened(
-    leave: Tell = lambda _: None,
+    admit: Admit = nobody, leave: Tell = lambda _: None, due: Tell = lambda _: None
 ) -> AsyncIterator[tuple[Connection, asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A socket of the service's that nobody flushes, and a client's end of it."""
-
-    async def admit(_: Connection) -> int:
-        return 0
-
+    """A socket of the service's that nobody flushes but by `due`, and a client's end of it."""
     subscriptions: Any = None
-    connection = Connection("json", admit, leave, lambda _: None, subscriptions)
+    connection = Connection("json", admit, leave, due, subscriptions)
     server = await picows.ws_create_server(
         lambda _: connection, "127.0.0.1", 0, max_frame_size=sys.maxsize, enable_auto_pong=False
     )

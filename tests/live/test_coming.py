@@ -120,11 +120,14 @@ def test_who_comes_and_leaves_at_once_was_here_until_they_left(stack: Stack, tur
             coming = asyncio.create_task(hub.add(connection))
             for _ in range(turns):
                 await asyncio.sleep(0)
+            assert user_id in hub.users
+            assert (user_id in hub._here._came) == (turns == 1), "it is the other case"
             came = clock.now_ms()
             while clock.now_ms() <= came:  # no turn of the loop: no answer can come
                 pass
             left = clock.now_ms()
             hub.remove(connection)
+            assert not coming.done()
             await coming
             await said(user_id, left)
             await forget([user_id])

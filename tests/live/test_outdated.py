@@ -24,6 +24,7 @@ class Told(events.Event, frozen=True):
     """These changes come in while what is told of is being read."""
 
     changes: list[int]
+    known: int | None
 
 
 @pytest.fixture
@@ -66,7 +67,19 @@ def edit(alice: Person, bob: Person, said: dict[str, Any]) -> None:
     alice.patch(f"/v1/messages/{said['id']}", {"content": {"type": "text", "text": "Better words"}})
 
 
-CHANGES = [block, block_back, leave, take_back, edit]
+def hide(alice: Person, bob: Person, said: dict[str, Any]) -> None:
+    bob.ask("DELETE", f"/v1/messages/{said['id']}?for=me").raise_for_status()
+
+
+def clear(alice: Person, bob: Person, said: dict[str, Any]) -> None:
+    bob.ask("DELETE", f"/v1/chats/{alice.username}").raise_for_status()
+
+
+def decline(alice: Person, bob: Person, said: dict[str, Any]) -> None:
+    bob.put(f"/v1/chats/{alice.username}/decline")
+
+
+CHANGES = [block, block_back, leave, take_back, edit, hide, clear, decline]
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -84,7 +97,7 @@ def test_a_message_is_not_told_once_it_is_hidden_or_changed(
     assert [event["event"] for event in replayed(bob, seen)] == ["resync"]
 
 
-@pytest.mark.parametrize("how", ["edit", "delete", "block", "suspend"])
+@pytest.mark.parametrize("how", ["edit", "delete", "mute", "unfollow", "block", "suspend"])
 def test_a_post_is_not_told_from_the_moment_that_it_is_hidden_or_changed(
     stack: Stack, alice: Person, bob: Person, seen: int, person: Callable[[], Person], how: str
 ) -> None:
@@ -97,12 +110,30 @@ def test_a_post_is_not_told_from_the_moment_that_it_is_hidden_or_changed(
                 alice.patch(f"/v1/posts/{post['id']}", {"description": "Better words"})
             case "delete":
                 alice.delete(f"/v1/posts/{post['id']}")
+            case "mute":
+                bob.put(f"/v1/users/{alice.username}/mute")
+            case "unfollow":
+                bob.delete(f"/v1/users/{alice.username}/follow")
             case "block":
                 # It is still alice's to see, and bob's, but carol's name is not for bob any more.
                 carol.put(f"/v1/users/{bob.username}/block")
             case _:
                 suspend(stack, carol, moderator)
         assert [event["event"] for event in replayed(bob, seen)] == ["resync"]
+
+
+def test_one_who_stops_following_reads_anew_everywhere_and_one_who_is_blocked_hears_nothing(
+    stack: Stack, alice: Person, bob: Person, seen: int, person: Callable[[], Person]
+) -> None:
+    carol = person()
+    carol.follow(alice.username)
+    with bob.live() as his, carol.live() as hers:
+        bob.delete(f"/v1/users/{alice.username}/follow")
+        his.event("resync")
+        alice.put(f"/v1/users/{carol.username}/block")
+        wait_until_heard(stack)
+        assert [event["event"] for event in his.drain()].count("resync") == 1
+        assert hers.drain() == []
 
 
 def test_that_a_repost_is_gone_is_not_told_once_its_reposter_is_hidden(
@@ -126,23 +157,25 @@ def test_nor_is_what_was_read_before_a_change_and_told_after_it(bob: Person, see
         for change in event.changes:
             cache.run_sync(publish.changed(subject, change))
         cache.run_sync(("CLIENT", "PAUSE", 50))
-        publish.deliver([bob_id], "message.created", b"{}", rests=[subject])
+        publish.deliver([bob_id], "message.created", b"{}", rests={subject: event.known})
 
-    def told(*changes: int) -> list[str]:
+    def told(*changes: int, known: int | None = None) -> list[str]:
         with bob.live() as phone:
             last = phone.act("resume", {"after": seen})["data"]["seq"]
-        data = base64.b64encode(events.encode(Told(list(changes)))).decode()
+        data = base64.b64encode(events.encode(Told(list(changes), known))).decode()
         events.handle(
             events.Reaction("tell", tell, (Told,), 1, in_thread=False),
             {"attributes": {"type": Told.topic}, "data": data},
         )
-        return [event["event"] for event in replayed(bob, last)]
+        return [name for event in replayed(bob, last) if (name := event["event"]) != "notification.created"]
 
     assert told() == ["message.created"]
     assert told(1) == ["resync"]
     # A change that is told again, as its event comes again, is the one before: what was read since has it.
     wait_until(lambda: told(1) == ["message.created"])
     assert told(1, 2) == ["resync"]
+    # Nor does the change outdate what tells of it.
+    assert told(3, known=3) == ["message.created"]
 
 
 def test_an_event_of_an_earlier_release_is_read_anew(bob: Person, seen: int) -> None:
@@ -151,7 +184,7 @@ def test_an_event_of_an_earlier_release_is_read_anew(bob: Person, seen: int) -> 
     inbox = f"inbox:{ids.encode(id_of(bob))}"
     ((entry, fields),) = cache.run_sync(("XREVRANGE", inbox, "+", "-", "COUNT", 1))[0]
     number = int(entry.partition(b"-")[0]) + 1
-    cache.run_sync(("XADD", inbox, f"{number}-0", *fields[:6]))
+    cache.run_sync(("XADD", inbox, f"{number}-0", *fields[:4]))
     assert heard(bob, seen, "resync")
 
 
@@ -193,8 +226,8 @@ def test_what_was_reacted_to_is_told_still_and_what_comes_after_a_change_too(
     said = write(alice, bob, "Good words")
     bob.put(f"/v1/messages/{said['id']}/reaction", {"emoji": "👍"})
     wait_until(lambda: heard(bob, seen, "message.created", "message.reacted"))
-    edit(alice, bob, said)
     with bob.live() as phone:
+        edit(alice, bob, said)
         wait_until(lambda: heard(bob, seen, "resync"))
         write(alice, bob, "And more")
         since = phone.event("message.edited")["seq"]
@@ -215,7 +248,7 @@ def test_urls_that_will_end_soon_are_not_told_again(alice: Person, bob: Person, 
 def test_nor_what_is_hidden_while_it_is_being_sent(stack: Stack, bob: Person, seen: int) -> None:
     subject, words = ids.new_id(), msgspec.json.encode("Regretted words" + "." * 18_000)
     for _ in range(900):
-        publish.deliver([id_of(bob)], "message.created", words, rests=[subject])
+        publish.deliver([id_of(bob)], "message.created", words, rests={subject: None})
     with connect(stack.live, subprotocols=JSON, additional_headers=bearer(bob), proxy=None, max_queue=1) as slow:
         slow.send(json.dumps({"id": 1, "action": "resume", "data": {"after": seen}}))
         told = [json.loads(slow.recv(10)) for _ in range(100)]

@@ -15,7 +15,17 @@ from tests.chat.talk import write
 from tests.client import Format, Person, sign_up, wait_until
 from tests.feed.merging import id_of
 from tests.live.instances import instance
-from tests.live.watching import ONLINE, away_seconds, comes, heard, is_refused, presence_of, subscribe, subscriptions
+from tests.live.watching import (
+    HIDDEN,
+    ONLINE,
+    away_seconds,
+    comes,
+    heard,
+    is_refused,
+    presence_of,
+    subscribe,
+    subscriptions,
+)
 
 
 @pytest.mark.parametrize("format", ["json", "msgpack"])
@@ -84,6 +94,20 @@ def test_who_follows_is_not_seen_by_whom_they_are_not_followed(alice: Person, bo
         assert is_refused(live, alice)
         # And alice sees bob, who follows her.
         assert presence_of(alice, bob) == ONLINE
+
+
+def test_who_subscribes_again_is_told_again_how_it_is(alice: Person, fan: Person) -> None:
+    with fan.live() as live:
+        subscribe(live, alice)
+        with alice.live():
+            comes(live, alice, "offline", "online")
+            subscribe(live, alice)
+            assert comes(live, alice, "offline", "online", "online")[2] == {"username": alice.username, **ONLINE}
+            fan.patch("/v1/me", {"settings": {"presence": False}})
+            comes(live, alice, "offline", "online", "online", "offline")
+            subscribe(live, alice)
+            found = comes(live, alice, "offline", "online", "online", "offline", "offline")
+            assert found[3:] == [{"username": alice.username, **HIDDEN}] * 2
 
 
 def test_a_visitor_sees_nobody_and_everybody_themselves(alice: Person, visitor: Any) -> None:

@@ -1,6 +1,8 @@
 """Hiding presence by the setting: both ways, at once, and what those hear who watch."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -24,15 +26,18 @@ def test_who_hides_it_is_not_seen_and_sees_nobody(alice: Person, fan: Person, wh
         assert hides.get("/v1/me")["settings"]["presence"] is False
         assert presence_of(fan, alice) is None
         assert comes(live, alice, "online", "offline")[1] == {"username": alice.username, **HIDDEN}
-        assert is_refused(other, alice)
+        # Who subscribes only now is told the same, and hears of it when it shows again.
+        subscribe(other, alice)
+        assert heard(other, alice) == [{"username": alice.username, **HIDDEN}]
         # Another change leaves it as it is.
         assert hides.patch("/v1/me", {"bio": "Gone fishing", "settings": {}})["settings"]["presence"] is False
         hides.patch("/v1/me", {"settings": {"presence": True}})
         assert presence_of(fan, alice) == ONLINE
         assert comes(live, alice, "online", "offline", "online")[2] == {"username": alice.username, **ONLINE}
-        subscribe(other, alice)
+        assert comes(other, alice, "offline", "online")[1] == {"username": alice.username, **ONLINE}
         # Of oneself one sees it always.
         assert heard(own, alice) == [{"username": alice.username, **ONLINE}]
+        assert subscriptions(own) == [f"presence:{alice.username}"]
 
 
 def hide(person: Person, *, hides: bool = True) -> None:
@@ -63,6 +68,71 @@ def test_hidden_from_one_who_hides_theirs_it_is_told_to_the_others(
         with alice.live():
             for live in (phone, laptop):
                 comes(live, alice, "offline", "offline", "offline", "online")
+
+
+@pytest.mark.parametrize("who", ["owner", "viewer"])
+def test_subscribed_to_while_it_is_hidden_it_tells_nothing_until_it_shows(
+    stack: Stack, alice: Person, bob: Person, person: Callable[[], Person], who: str
+) -> None:
+    write(alice, bob, "Hello?")
+    other = person()
+    alice.follow(other.username)
+    hides = alice if who == "owner" else bob
+    hide(hides)
+    with instance(stack) as second, bob.live() as phone, bob.live(second.url) as laptop, other.live() as listening:
+        for live in (phone, laptop, listening):
+            subscribe(live, alice)
+        with alice.live() as own:
+            if who == "viewer":
+                comes(listening, alice, "offline", "online")
+            subscribe(own, alice)
+            assert heard(own, alice) == [{"username": alice.username, **ONLINE}]
+            # Here as she is, those are told nothing of it, also who subscribes now.
+            with bob.live(second.url) as tablet:
+                subscribe(tablet, alice)
+                for live in (phone, laptop, tablet):
+                    assert heard(live, alice) == [{"username": alice.username, **HIDDEN}]
+                hide(hides, hides=False)
+                for live in (phone, laptop, tablet, listening):
+                    comes(live, alice, "offline", "online")
+            hide(hides)
+            for live in (phone, laptop):
+                comes(live, alice, "offline", "online", "offline")
+
+
+@pytest.mark.parametrize("who", ["owner", "viewer"])
+def test_who_may_not_see_it_is_refused_whoever_hides_it(
+    alice: Person, fan: Person, bob: Person, person: Callable[[], Person], who: str
+) -> None:
+    bob.follow(alice.username)
+    stranger = person()
+    write(stranger, alice, "Hello?")
+    for one in [alice] if who == "owner" else [fan, bob, stranger]:
+        hide(one)
+    with fan.live() as live:
+        subscribe(live, alice)
+        for one in (bob, stranger):
+            with one.live() as theirs:
+                assert is_refused(theirs, alice)
+        alice.put(f"/v1/users/{fan.username}/block")
+        wait_until(lambda: subscriptions(live) == [])
+        assert is_refused(live, alice)
+        assert heard(live, alice) == [{"username": alice.username, **HIDDEN}]
+
+
+def test_shown_or_hidden_while_one_subscribes_it_ends_as_it_is(stack: Stack, alice: Person, fan: Person) -> None:
+    with alice.live(), ThreadPoolExecutor(1) as threads, ExitStack() as opened:
+        for hides in (True, False, True, False):
+            lives = [opened.enter_context(fan.live()) for _ in range(4)]
+            changed = threads.submit(hide, alice, hides=hides)
+            for live in lives:
+                subscribe(live, alice)
+            changed.result()
+            wait_until_heard(stack)
+            for live in lives:
+                wait_until(lambda live=live, hides=hides: (
+                    heard(live, alice)[-1]["presence"] == ("offline" if hides else "online")
+                ))  # fmt: skip
 
 
 def test_who_may_see_it_no_more_is_not_told_when_it_shows_again(alice: Person, fan: Person) -> None:

@@ -2,14 +2,19 @@
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
+import msgspec
 import pytest
 
 from infra.local.stack import Stack
-from shared.kernel import cache
+from shared.comments.projection import key
+from shared.kernel import cache, db, ids
 from tests.client import Format, Live, Person, sign_up, wait_until
 from tests.comments.thread import comment, reply
+from tests.heard import wait_until_heard
 from tests.live.instances import instance
 
 METRICS = ("id", "counts", "reactions")
@@ -128,6 +133,108 @@ def test_a_socket_has_a_hundred_topics_at_most(alice: Person, bob: Person) -> No
         refused = live.act("subscribe", {"topics": [f"post:{posts[0]}", f"post:{posts[2]}"]})
         assert refused["error"]["errors"][0]["code"] == "too_many"
         assert len(subscribe(live, f"post:{posts[0]}")["topics"]) == 100
+        wait_until(lambda: len(heard(live, "post.metrics", posts[0])) == 2)
+
+
+def test_who_subscribes_again_is_told_again_how_it_is(stack: Stack, alice: Person, bob: Person) -> None:
+    post = alice.post_photo("Once more")
+    said = comment(alice, post)
+    wait_until_heard(stack)
+    topics = [f"post:{post['id']}", f"comment:{said['id']}"]
+    with bob.live() as live:
+        for times in (1, 2, 3):
+            assert subscribe(live, *topics, *topics) == {"topics": sorted(topics)}
+            for name, path, subject in (("post", "posts", post), ("comment", "comments", said)):
+                told = heard(live, f"{name}.metrics", subject["id"])
+                assert told == [metrics_of(alice.get(f"/v1/{path}/{subject['id']}"))] * times
+        # It is one subscription, told once, and ended once.
+        alice.put(f"/v1/posts/{post['id']}/reaction", {"emoji": "🔥"})
+        wait_until(lambda: heard(live, "post.metrics", post["id"])[-1]["reactions"] == {"🔥": 1})
+        assert len(heard(live, "post.metrics", post["id"])) == 4
+        assert live.act("unsubscribe", {"topics": topics})["data"] == {"topics": []}
+        alice.put(f"/v1/posts/{post['id']}/save")
+        wait_until_heard(stack)
+        assert len(heard(live, "post.metrics", post["id"])) == 4
+        # With a fault in one of them nothing begins; what is there goes on.
+        subscribe(live, topics[0])
+        refused = live.act("subscribe", {"topics": [*topics, "post:0000000000000"]})
+        assert [one["field"] for one in refused["error"]["errors"]] == ["topics[2]"]
+        assert live.act("unsubscribe", {"topics": topics[1:]})["data"] == {"topics": topics[:1]}
+
+
+def test_while_it_is_counted_nothing_older_is_told_after_what_is_newer(
+    stack: Stack, alice: Person, bob: Person, person: Callable[[], Person]
+) -> None:
+    post = alice.post_photo("Busy")
+    others = [person() for _ in range(4)]
+    name = f"post:{post['id']}"
+
+    def counted(live: Live) -> list[int]:
+        return [event["data"]["counts"]["comments"] for event in live.events if event["event"] == "post.metrics"]
+
+    with ThreadPoolExecutor(len(others)) as threads, instance(stack) as second, ExitStack() as opened:
+        lives = [opened.enter_context(bob.live()), opened.enter_context(bob.live(second.url))]
+        said = [threads.submit(comment, one, post) for one in others * 15]
+        for live in lives:
+            subscribe(live, name)
+        while len(lives) < 40 and not all(one.done() for one in said):
+            # One that begins, beside those that have long subscribed.
+            lives.append(opened.enter_context(bob.live(second.url)))
+            for _ in range(20):
+                subscribe(lives[-1], name)
+        assert [one.result()["post_id"] for one in said] == [post["id"]] * len(said)
+        for live in lives:
+            while counted(live)[-1] != len(said):
+                live.receive()
+            live.drain()
+            assert counted(live) == sorted(counted(live))
+
+
+class Count(msgspec.Struct):
+    count: int
+
+
+WAITING = db.Statement(
+    "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = CAST(CAST(:named AS text) AS regclass)", Count
+)
+
+
+def somebody_waits_for(table: str) -> bool:
+    with db.connection() as conn:
+        return WAITING.one(conn, named=table).count > 0
+
+
+@pytest.mark.parametrize("how", ["first", "besides", "again"])
+def test_what_is_counted_while_one_looks_is_told(stack: Stack, alice: Person, bob: Person, how: str) -> None:
+    post = alice.post_photo("Now")
+    said = comment(alice, post)
+    topics = [f"post:{post['id']}", f"comment:{said['id']}"]
+    wait_until_heard(stack)
+    with bob.live() as live, alice.live() as other, ThreadPoolExecutor(1) as threads:
+        if how != "first":
+            subscribe(live if how == "again" else other, *topics)
+        # Subscribing has seen the post, and waits to see the comment.
+        cache.run_sync(("DEL", key(ids.decode(said["id"]))))
+        with db.transaction() as conn:
+            conn.command("LOCK TABLE comments IN ACCESS EXCLUSIVE MODE")
+            subscribed = threads.submit(subscribe, live, *topics)
+            wait_until(lambda: somebody_waits_for("comments"))
+            alice.put(f"/v1/posts/{post['id']}/save")
+            wait_until_heard(stack)
+        assert subscribed.result() == {"topics": sorted(topics)}
+        told = [one["counts"]["saves"] for one in heard(live, "post.metrics", post["id"])]
+        assert told == {"first": [0, 1], "besides": [1], "again": [0, 1, 1]}[how]
+
+
+def test_who_subscribes_again_to_what_they_may_see_no_more_is_refused(alice: Person, bob: Person) -> None:
+    post, other = alice.post_photo("Gone soon"), alice.post_photo("Here")
+    topics = [f"post:{other['id']}", f"post:{post['id']}"]
+    with bob.live() as live:
+        subscribe(live, *topics)
+        alice.delete(f"/v1/posts/{post['id']}")
+        refused = live.act("subscribe", {"topics": topics})
+        assert [(one["field"], one["code"]) for one in refused["error"]["errors"]] == [("topics[1]", "not_found")]
+        wait_until(lambda: subscribe(live, topics[0]) == {"topics": topics[:1]})
 
 
 @pytest.mark.parametrize("how", ["blocked", "blocks", "deleted", "post_deleted"])
