@@ -296,7 +296,7 @@ class Walk:
 
 
 def heard(before: Groups, events: list[tuple[str, Any]], steps: int) -> Groups:
-    """What a client has that had `before`; of what it read anew meanwhile nothing. After one step, each event is news."""
+    """What a client has that had `before`; of what it reads anew nothing. After one step, each event is news."""
     has, one = dict(before), steps == 1
     for name, data in events:
         if name == "resync":
