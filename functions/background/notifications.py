@@ -5,7 +5,7 @@ from shared.kernel.events import on
 from shared.notifications import actions
 from shared.notifications.model import ActsHidden, SubjectsHidden
 from shared.posts.model import PostCreated, PostDeleted, PostEdited
-from shared.profiles.model import BlockChanged, FollowChanged, UserChanged
+from shared.profiles.model import BlockChanged, FollowChanged, MuteChanged, UserChanged
 
 
 @on(FollowChanged)
@@ -26,10 +26,10 @@ def notify_of_comment(event: CommentCreated | CommentEdited | CommentDeleted) ->
     actions.of_comment(event)
 
 
-@on(BlockChanged)
-def revoke_blocked(event: BlockChanged) -> None:
-    """Take back live what a block hides of the notifications of both."""
-    actions.of_block(event)
+@on(BlockChanged, MuteChanged)
+def revoke_blocked(event: BlockChanged | MuteChanged) -> None:
+    """Take back live what a block hides of the notifications of both, or a mute of those of who muted."""
+    actions.of_stand(event)
 
 
 @on(UserChanged)

@@ -13,7 +13,7 @@ from shared.kernel import cache, clock, db, events, ids, log
 from shared.kernel.endpoint import Caller, Encoded, NotificationId
 from shared.kernel.problems import NotFound
 from shared.live import publish
-from shared.notifications import projection, reads, store
+from shared.notifications import projection, reads, store, told
 from shared.notifications.model import (
     Act,
     ActsHidden,
@@ -27,7 +27,7 @@ from shared.notifications.projection import NOTIFICATIONS
 from shared.posts import reads as posts
 from shared.posts.model import PostCreated, PostDeleted, PostEdited
 from shared.profiles import reads as profiles
-from shared.profiles.model import BlockChanged, FollowChanged, UserChanged
+from shared.profiles.model import BlockChanged, FollowChanged, MuteChanged, UserChanged
 from shared.visibility import reads as visibility
 from shared.visibility.model import may_notify
 
@@ -104,16 +104,20 @@ def _mentions_in(comment_id: int, told: comments.Told, before: list[str]) -> lis
     return [Act(user_id, "mention", subject, told.author, act_id, told.version) for user_id, act_id in acts.items()]
 
 
-def of_block(event: BlockChanged) -> None:
-    """Take back live what a block hides of each of the two's notifications: by the other, or about what is theirs."""
+def of_stand(event: BlockChanged | MuteChanged) -> None:
+    """Have the two hear of what a block hides of their notifications: by the other, or about what is theirs.
+
+    Of a mute who muted: the other hears of what they do as before.
+    """
+    both = [(event.user_id, event.other_id), (event.other_id, event.user_id)]
     with db.transaction() as conn:
-        for user_id, other_id in ((event.user_id, event.other_id), (event.other_id, event.user_id)):
+        for user_id, other_id in both if isinstance(event, BlockChanged) else both[:1]:
             store.LOOK_BETWEEN.run(conn, user_id=user_id, other_id=other_id, **_now())
     events.after_commit()
 
 
 def of_user(event: UserChanged) -> None:
-    """Have others hear of what shows no more when somebody is suspended: what they did, and what is below their posts.
+    """Have others hear of what is hidden when somebody is suspended: what they did, and what is below their posts.
 
     When they are back it is in the lists again, and is not told.
     """
@@ -124,7 +128,7 @@ def of_user(event: UserChanged) -> None:
 
 
 def look_by(event: ActsHidden) -> None:
-    """Have the users of some groups in which somebody acted hear if they show no more; the rest is another event's."""
+    """Have the users of some groups in which somebody acted hear if they show less; the rest is another event's."""
     with db.connection() as conn:
         last = store.LOOK_BY.one(conn, actor_id=event.actor_id, after=event.after, limit=BATCH, **_now()).id
     events.after_commit()
@@ -180,6 +184,10 @@ def _now() -> dict[str, Any]:
     return {"now": clock.now_ms(), "trace": log.trace_id.get() or None}
 
 
+def _apart() -> dict[str, int]:
+    return {"apart": TOLD_APART_MS, "lost": clock.now_ms() - _LOST_MS}
+
+
 def apply(acts: Sequence[Act]) -> None:
     """Bring acts into their notifications: in any order, any number of times, it ends the same.
 
@@ -221,7 +229,6 @@ def _apply(acts: Sequence[Act], heard_of: Set[tuple[int, int]]) -> list[int]:
         )
         if not heard:
             return []  # it was all heard before, or something newer was
-        now = clock.now_ms()
         seen = {group.id for group, actor_id in newest if (group.user_id, actor_id) in heard_of}
         changed = store.COUNT_ACTS.all(
             conn,
@@ -229,10 +236,8 @@ def _apply(acts: Sequence[Act], heard_of: Set[tuple[int, int]]) -> list[int]:
             steps=[group.step for group in heard],
             added_ids=[group.added_id for group in heard],
             seen=[group.id in seen for group in heard],
-            now=now,
-            apart=TOLD_APART_MS,
-            lost=now - _LOST_MS,
-            trace=log.trace_id.get() or None,
+            **_apart(),
+            **_now(),
         )
     return [row.user_id for row in changed]
 
@@ -240,8 +245,8 @@ def _apply(acts: Sequence[Act], heard_of: Set[tuple[int, int]]) -> list[int]:
 def push(event: NotificationChanged) -> None:
     """Tell the user's sockets what a notification is by now: each change is heard, once, at least in what it led to.
 
-    Before that, what is cached of them is dropped: who hears of a change reads it. What is told goes by the version
-    that was read: of two at once the older never comes last, nor what shows after that it does no more.
+    Before that, what is cached of them is dropped: who hears of a change reads it. What is told goes by when it was
+    read: of two at once the older never comes last, nor what shows after that it does no more.
     """
     which = {"id": event.notification_id, "user_id": event.user_id}
     with db.connection() as conn:
@@ -251,25 +256,31 @@ def push(event: NotificationChanged) -> None:
         group = store.BY_ID.maybe(conn, **which)
         if group is not None and group.seen_id is None:
             store.RETIRE.run(conn, **which)
-    refresh(event.user_id)
     if group is None:
+        refresh(event.user_id)
         return
-    once, shown, hidden = f"notification:{ids.encode(group.id)}", 2 * group.version, 2 * group.version + 1
     found = profiles.load_cards_sync(group.actors)
+    rank = told.rank(group, showing=bool(found), looks=not event.news)
+    _, ranked = cache.run_sync(NOTIFICATIONS.changed(event.user_id), rank)
+    if ranked is None:
+        return
+    if not event.news:
+        # It is told when it is due: what goes viral is told once a second, also when many who acted in it are hidden.
+        with db.connection() as conn:
+            store.TELL_HIDDEN.run(conn, **which, **_apart(), **_now())
+        events.after_commit()
+        return
+    once = f"notification:{ids.encode(group.id)}"
     if not found:
         # Nobody is left in it who may be seen. It may have been made and taken back at once, and be news to nobody.
         gone = b'{"id":"%b"}' % ids.encode(group.id).encode()
-        publish.deliver([event.user_id], "notification.revoked", gone, once=once, version=hidden)
-    elif event.news:
-        entry = projection.entry_of(group)
-        subjects = [subject for subject in (entry.post_id, entry.comment_id) if subject is not None]
-        rests = dict.fromkeys([*entry.actors, *entry.authors, *subjects])
-        there = reads.encoded(entry, found)
-        publish.deliver([event.user_id], "notification.created", there, once=once, version=shown, rests=rests)
-    elif publish.take_back(event.user_id, once, hidden, shown):
-        # It shows again, which is told to nobody, and is to be revoked when it is hidden again: perhaps it is by now,
-        # and who heard of that found it told.
-        push(event)
+        publish.deliver([event.user_id], "notification.revoked", gone, once=once, version=int(ranked))
+        return
+    entry = projection.entry_of(group)
+    subjects = [subject for subject in (entry.post_id, entry.comment_id) if subject is not None]
+    rests = dict.fromkeys([*entry.actors, *entry.authors, *subjects])
+    there = reads.encoded(entry, found)
+    publish.deliver([event.user_id], "notification.created", there, once=once, version=int(ranked), rests=rests)
 
 
 def mark_read(caller: Caller, notification_id: NotificationId) -> Encoded:

@@ -71,7 +71,7 @@ class NotificationSettingsEdit(msgspec.Struct, frozen=True, forbid_unknown_field
 class NotificationChanged(Event, frozen=True):
     """A notification was made, grew, or was taken back; what it is by now is to be told at `due_at`.
 
-    Without `news` nobody acted in it, but it may be that it shows no more: that alone is told.
+    Without `news` nobody acted in it, but it may be that more of it is hidden than was told: that alone is told.
     """
 
     notification_id: int

@@ -29,6 +29,16 @@ class GroupRow(msgspec.Struct, frozen=True):
     comment_author_id: int | None
 
 
+class ToldRow(GroupRow, frozen=True):
+    """A group, who of the newest that acted in it is hidden from its owner, and when it was read.
+
+    `as_of` is how many transactions had ended by then: of two that read different things, the later has more.
+    """
+
+    hidden: list[int]
+    as_of: int
+
+
 class GroupKeyRow(msgspec.Struct, frozen=True):
     """A group's id, what makes it that group, and whether its owner wants none of its type."""
 
@@ -124,6 +134,13 @@ SET_ACTS = db.Statement(
 # change too, and there is no other: unless it has been overdue since `:lost`, and may never come. What is undone by one
 # who isn't seen is no news while others are left, nor a newer version: under that an event that comes again would tell
 # it. Its own event is for what is cached, and in case that none of the others is seen.
+_TELL = """INSERT INTO outbox (topic, payload, trace, created_at, due_at)
+         SELECT 'notification_changed',
+                convert_to(CAST(json_build_object('notification_id', id, 'user_id', user_id,
+                                                  'due_at', coalesce(tell_at, :now), 'news', tell_at IS NOT NULL)
+                                AS text), 'UTF8'),
+                :trace, :now, coalesce(tell_at, :now)
+           FROM changed WHERE on_its_way IS NOT TRUE"""
 _NEWS = "(h.seen OR n.actor_count + h.step = 0 OR n.tell_at IS NOT NULL)"
 COUNT_ACTS = db.Statement(
     f"""WITH changed AS (
@@ -140,13 +157,7 @@ COUNT_ACTS = db.Statement(
           WHERE n.id = h.id AND (n.actor_count > 0 OR h.added_id IS NOT NULL)
          RETURNING n.id, n.user_id, n.tell_at, old.tell_at > :lost AS on_its_way
        ), told AS (
-         INSERT INTO outbox (topic, payload, trace, created_at, due_at)
-         SELECT 'notification_changed',
-                convert_to(CAST(json_build_object('notification_id', id, 'user_id', user_id,
-                                                  'due_at', coalesce(tell_at, :now), 'news', tell_at IS NOT NULL)
-                                AS text), 'UTF8'),
-                :trace, :now, coalesce(tell_at, :now)
-           FROM changed WHERE on_its_way IS NOT TRUE
+         {_TELL}
        )
        SELECT DISTINCT user_id FROM changed""",
     OwnerRow,
@@ -159,8 +170,19 @@ BEGIN_TELLING = db.Statement(
         WHERE id = :id AND user_id = :user_id AND (tell_at IS NULL OR tell_at <= :due_at) RETURNING user_id""",
     OwnerRow,
 )
+# For who found more hidden than was told: an event tells it, the one that is on its way or a new one, due as above. It
+# reads the group once it comes, and so this is no new version.
+TELL_HIDDEN = db.Statement(
+    f"""WITH changed AS (
+         UPDATE notifications n SET
+                tell_at = CASE WHEN n.tell_at > :lost THEN n.tell_at ELSE greatest(:now, n.told_at + :apart) END
+          WHERE id = :id AND user_id = :user_id
+         RETURNING n.id, n.user_id, n.tell_at, old.tell_at > :lost AS on_its_way
+       )
+       {_TELL}"""
+)
 
-# An event for each group of `source` that may show no more, or again: it is looked at when that is heard.
+# An event for each group of `source` that may show less, or more again: it is looked at when that is heard.
 _LOOK = """INSERT INTO outbox (topic, payload, trace, created_at)
        SELECT 'notification_changed',
               convert_to(CAST(json_build_object('notification_id', id, 'user_id', user_id,
@@ -193,16 +215,17 @@ _SHOWS = f"""(starts_with(n.subject, 'user:')
                  AND (about.comment_id IS NULL OR {SEES_SQL.format(other="about.comment_author_id")}))"""
 
 
-def _seen(acts: str) -> str:
-    """Groups with what is seen of `acts`, those that were looked at."""
+def _seen(acts: str, also: str = "") -> str:
+    """Groups with what is seen of `acts`, those that were looked at, and `also` what else is asked of them."""
     return f"""{_HIDDEN}
        SELECT n.id, n.user_id, n.type, n.subject, n.latest_id, seen.latest_id, n.actor_count - seen.hidden,
               n.unread AND coalesce(seen.latest_id, 0) > n.read_id, n.version,
               ARRAY(SELECT unnest(seen.actors) LIMIT 3),
-              about.post_id, about.post_author_id, about.comment_id, about.comment_author_id
+              about.post_id, about.post_author_id, about.comment_id, about.comment_author_id{also}
          FROM notifications n {_ABOUT}
         CROSS JOIN LATERAL (
           SELECT max(act_id) FILTER (WHERE NOT hides) AS latest_id, count(*) FILTER (WHERE hides) AS hidden,
+                 array_agg(actor_id) FILTER (WHERE hides) AS hidden_actors,
                  array_agg(actor_id ORDER BY act_id DESC) FILTER (WHERE NOT hides) AS actors
             FROM {acts}
         ) seen"""
@@ -215,10 +238,15 @@ OF_USER = db.Statement(
         ORDER BY n.latest_id DESC LIMIT :limit""",
     GroupRow,
 )
+# A snapshot shows what every transaction did that had ended when it was taken. How many had: those before `xmax`, the
+# first that nobody had begun, or at least not ended, less those among them that were under way.
+_AS_OF = """, (SELECT CAST(CAST(pg_snapshot_xmax(s) AS text) AS bigint) - (SELECT count(*) FROM pg_snapshot_xip(s))
+                 FROM pg_current_snapshot() s)"""
 # Nobody is seen in it where what it is about is not.
 BY_ID = db.Statement(
-    f"""{_seen(f"{_LOOKED_AT} WHERE {_SHOWS}")} WHERE n.id = :id AND n.user_id = :user_id""",
-    GroupRow,
+    f"""{_seen(f"{_LOOKED_AT} WHERE {_SHOWS}", f", coalesce(seen.hidden_actors, '{{}}'){_AS_OF}")}
+        WHERE n.id = :id AND n.user_id = :user_id""",
+    ToldRow,
 )
 # Of the newest 1,000, an index range, those that show: what is hidden is looked at each time. Of most one act is.
 UNREAD = db.Statement(

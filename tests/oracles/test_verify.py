@@ -17,6 +17,7 @@ from shared.profiles import reads as profiles
 from tests.chat.talk import write
 from tests.client import Person, sign_up, wait_until
 from tests.feed.posts import insert_posts
+from tests.heard import wait_until_heard
 
 END_SESSION = db.Statement("UPDATE sessions SET ended_at = 1 WHERE id = :id")
 MERGE = db.Statement("INSERT INTO merged_authors (user_id, rise_id, settled) VALUES (:id, 1, true)")
@@ -58,6 +59,8 @@ class World:
         three.put(f"/v1/users/{self.leaver.username}/block")
         three.put(f"/v1/users/{two.username}/mute")
         wait_until(lambda: {group["type"] for group in two.get("/v1/notifications")["items"]} > {"mention", "reply"})
+        # What is told a second after what was told before drops what is planted.
+        wait_until_heard(stack)
         self.read_it_all()
         wait_until(lambda: graph.read("MATCH (u:User {id: $id}) RETURN u.id", id=self.ids[2]))
 
