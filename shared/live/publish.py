@@ -97,13 +97,6 @@ if KEYS[1] ~= '' then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
 return {1, micros}
 """)
 
-# KEYS: the mark. ARGV: the user, the version that they heard last, and that to which the mark goes back.
-_TAKE_BACK: Final = cache.Script("""
-if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
-return 1
-""")
-
 # KEYS: the presence and the mark of what was missed, of each user in turn. ARGV: now, in ms; seconds kept.
 _PRESENT: Final = cache.Script("""
 local time = redis.call('TIME')
@@ -183,15 +176,6 @@ def whole_since() -> int:
     """From when on no mark was lost with Redis, in ms: from now on, if nobody knows yet. Raises CacheUnavailable."""
     (floor,) = cache.run_sync(("GET", BOOT_FLOOR))
     return int(floor) // 1000 if floor else clock.now_ms()
-
-
-def take_back(user_id: int, once: str, version: int, before: int) -> bool:
-    """Have `version` of a mark sent to a user again when it comes again; whether it was what they heard last.
-
-    Raises CacheUnavailable.
-    """
-    (taken,) = cache.run_sync(_TAKE_BACK.command([f"heard:{once}"], [ids.encode(user_id), version, before]))
-    return bool(taken)
 
 
 def session_ended(user_id: int, session_id: int) -> cache.Command:
